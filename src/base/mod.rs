@@ -1,0 +1,7 @@
+//! Words shared by everything: places in texts, YAML trees, frames. Imports nothing else of the crate.
+
+pub mod diagnostic;
+pub mod frame;
+pub mod wire;
+#[cfg(feature = "orchestrator")]
+pub mod yaml;

@@ -1,0 +1,311 @@
+//! What was typed: the grammar of `halab`'s command line. Decides nothing.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// Runs high-availability labs: boots the machines, runs the exercises, puts everything back.
+#[derive(Debug, Parser)]
+#[command(name = "halab", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// Which lab: several run side by side, each in a network of its own.
+    #[arg(
+        long,
+        global = true,
+        default_value = "default",
+        value_name = "NAME",
+        env = "HALAB_LAB"
+    )]
+    pub lab: String,
+    /// A lab folder with vm/, playbooks/ and templates/; without one, the lab halab brings along.
+    #[arg(long, global = true, value_name = "DIR", env = "HALAB_DIR")]
+    pub dir: Option<PathBuf>,
+    /// Say more; repeat for still more.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Print JSON: one event a line for runs, one object for the rest.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot the topology: cold the first time, from a warm snapshot ever after.
+    Up(Up),
+    /// Stop every machine of the lab and take its network away.
+    Down(Down),
+    /// Put the running machines back as they were, in about a second.
+    Reset(Reset),
+    /// Show machines, network, snapshots, and who is using the lab.
+    Status,
+    /// Run exercises or playbooks.
+    Run(Box<Run>),
+    /// Keep, load, list and remove states of the whole lab.
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+    /// Open a shell on a machine, or run one command there.
+    Ssh(Ssh),
+    /// Open a shell on the client machine, inside the lab's network, or run one command there.
+    Shell(Shell),
+    /// Show a machine's serial console; leave with Ctrl-].
+    Console(Console),
+    /// Make one service of the lab reachable on this machine's loopback, until Ctrl-C.
+    Forward(Forward),
+    /// Break something on purpose, or mend it.
+    #[command(subcommand)]
+    Fault(Fault),
+    /// Check this machine for what halab needs.
+    Doctor(Doctor),
+    /// Measure: up, reset, tasks.
+    Bench(Bench),
+    /// Write the lab halab brings along into a folder, to change it.
+    Init(Init),
+    /// Print completions for a shell.
+    Completions(Completions),
+    /// Connect to an address inside the lab's network and hand the socket to ssh.
+    #[command(hide = true)]
+    InternalConnect(InternalConnect),
+    /// Run a command inside the lab's network.
+    #[command(hide = true)]
+    InternalEnter(InternalEnter),
+    /// Keep the lab's network alive.
+    #[command(hide = true)]
+    InternalHold(InternalHold),
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Boot for real, even when a warm snapshot is there.
+    #[arg(long)]
+    pub cold: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Down {
+    /// Also forget the lab: disks, snapshots, keys, logs.
+    #[arg(long)]
+    pub purge: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Reset {
+    /// The snapshot to go back to.
+    #[arg(long, value_name = "SNAP", default_value = "clean")]
+    pub to: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Exercise names (01-lvs-dr), playbook files, or `all`.
+    #[arg(required = true, value_name = "EXERCISE|PLAYBOOK")]
+    pub playbooks: Vec<String>,
+    #[command(flatten)]
+    pub options: RunOptions,
+}
+
+/// The flags of `ansible-playbook` that mean the same here.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of ansible-playbook"
+)]
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunOptions {
+    /// Inventory file (INI or YAML) or `host,`; without one, the lab's machines.
+    #[arg(short, long, value_name = "FILE")]
+    pub inventory: Vec<String>,
+    /// Only these hosts (a pattern).
+    #[arg(short, long, value_name = "PATTERN")]
+    pub limit: Vec<String>,
+    /// Only tasks with these tags.
+    #[arg(short, long, value_name = "TAGS", value_delimiter = ',')]
+    pub tags: Vec<String>,
+    /// No tasks with these tags.
+    #[arg(long, value_name = "TAGS", value_delimiter = ',')]
+    pub skip_tags: Vec<String>,
+    /// Set variables: key=value, YAML/JSON, or @FILE.
+    #[arg(short, long, value_name = "VARS")]
+    pub extra_vars: Vec<String>,
+    /// Change nothing; say what would change.
+    #[arg(short = 'C', long)]
+    pub check: bool,
+    /// Show what changes in files.
+    #[arg(short = 'D', long)]
+    pub diff: bool,
+    /// Start at the task of this name.
+    #[arg(long, value_name = "NAME")]
+    pub start_at_task: Option<String>,
+    /// List the tasks that would run, and stop.
+    #[arg(long)]
+    pub list_tasks: bool,
+    /// List the hosts that would be used, and stop.
+    #[arg(long)]
+    pub list_hosts: bool,
+    /// List the tags, and stop.
+    #[arg(long)]
+    pub list_tags: bool,
+    /// Check the playbooks, and stop.
+    #[arg(long)]
+    pub syntax_check: bool,
+    /// Ask before each task.
+    #[arg(long)]
+    pub step: bool,
+    /// How many hosts at once.
+    #[arg(short, long, value_name = "N", default_value_t = 16)]
+    pub forks: usize,
+    /// Remote user, where the inventory names none.
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Private key, where the inventory names none.
+    #[arg(long, value_name = "FILE")]
+    pub private_key: Option<PathBuf>,
+    /// How to reach hosts, where the inventory does not say.
+    #[arg(short, long, value_enum)]
+    pub connection: Option<ConnectionKind>,
+    /// Become another user (root).
+    #[arg(short = 'b', long = "become")]
+    pub r#become: bool,
+    /// The user to become.
+    #[arg(long, value_name = "USER")]
+    pub become_user: Option<String>,
+    /// Give up on a host that does not answer a task for so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ConnectionKind {
+    Ssh,
+    Local,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Snapshot {
+    /// Keep the state of all machines under a name.
+    Save { name: String },
+    /// Put all machines into a kept state.
+    Load { name: String },
+    /// List the kept states.
+    List,
+    /// Remove a kept state.
+    Rm { name: String },
+}
+
+#[derive(Debug, Args)]
+pub struct Ssh {
+    #[arg(value_name = "VM")]
+    pub machine: String,
+    /// A command instead of a shell.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Shell {
+    /// A command instead of a shell.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Console {
+    #[arg(value_name = "VM")]
+    pub machine: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Forward {
+    /// PORT:HOST:PORT, for example 8080:10.0.0.1:80
+    #[arg(value_name = "PORT:HOST:PORT")]
+    pub spec: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Fault {
+    /// Pull or plug a network cable.
+    Link {
+        #[arg(value_name = "VM")]
+        machine: String,
+        nic: String,
+        #[arg(value_enum)]
+        state: LinkState,
+    },
+    /// Freeze a machine.
+    Pause {
+        #[arg(value_name = "VM")]
+        machine: String,
+    },
+    /// Let a frozen machine go on.
+    Resume {
+        #[arg(value_name = "VM")]
+        machine: String,
+    },
+    /// Cut a machine's power.
+    Kill {
+        #[arg(value_name = "VM")]
+        machine: String,
+    },
+    /// Lose a share of the packets on a network card; 0 mends it.
+    Loss {
+        #[arg(value_name = "VM")]
+        machine: String,
+        nic: String,
+        #[arg(value_name = "PCT", value_parser = clap::value_parser!(u8).range(0..=100))]
+        percent: u8,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LinkState {
+    Down,
+    Up,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Install what is missing (root, Debian or Ubuntu).
+    #[arg(long)]
+    pub fix: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Which: up, reset, tasks; all of them without a name.
+    pub names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// A folder that does not exist yet, or is empty.
+    pub dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    pub shell: String,
+}
+
+#[derive(Debug, Args)]
+pub struct InternalConnect {
+    pub address: String,
+    pub port: u16,
+}
+
+#[derive(Debug, Args)]
+pub struct InternalEnter {
+    #[arg(last = true, required = true)]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct InternalHold {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
+}

@@ -1,0 +1,7 @@
+//! halab runs high-availability labs.
+
+pub mod base;
+#[cfg(feature = "orchestrator")]
+pub mod cli;
+#[cfg(feature = "orchestrator")]
+pub mod remote;

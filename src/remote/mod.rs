@@ -1,0 +1,3 @@
+//! Hosts as the run engine sees them.
+
+pub mod transport;

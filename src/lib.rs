@@ -5,3 +5,5 @@ pub mod base;
 pub mod cli;
 #[cfg(feature = "orchestrator")]
 pub mod remote;
+#[cfg(feature = "orchestrator")]
+pub mod vm;

@@ -1,0 +1,3 @@
+//! The lab's machines: the host's preparation, their image, their topology, and what runs them.
+
+pub mod progress;

@@ -1,5 +1,6 @@
 //! Words shared by everything: places in texts, YAML trees, frames. Imports nothing else of the crate.
 
+pub mod chain;
 pub mod diagnostic;
 pub mod frame;
 pub mod wire;

@@ -289,7 +289,8 @@ pub struct Init {
 
 #[derive(Debug, Args)]
 pub struct Completions {
-    pub shell: String,
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
 }
 
 #[derive(Debug, Args)]

@@ -3,4 +3,12 @@
 pub mod args;
 pub mod exit;
 pub mod folder;
+pub mod run;
 pub mod settings;
+
+use std::io::{self, Write};
+
+/// Prints one text for the user. A reader that went away (`halab status | head -1`) is no error.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}

@@ -1,0 +1,41 @@
+//! From what was typed to the function that does it, and from its end to an exit code.
+
+use std::io;
+
+use clap::CommandFactory;
+
+use super::args::{Cli, Command, Completions, Init};
+use super::exit::Exit;
+use super::folder::LabFolder;
+use super::settings::Settings;
+
+/// Does what was typed. An error that reaches the caller means "could not run".
+pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    match &cli.command {
+        Command::Init(args) => init(args),
+        Command::Completions(args) => completions(args),
+        command => {
+            let settings = Settings::new(&cli.common)?;
+            run_in_lab(&settings, command)
+        }
+    }
+}
+
+/// The commands that are about one lab.
+fn run_in_lab(_settings: &Settings, command: &Command) -> anyhow::Result<Exit> {
+    anyhow::bail!("{command:?} is not in this build");
+}
+
+fn init(args: &Init) -> anyhow::Result<Exit> {
+    let folder = LabFolder::init(&args.dir)?;
+    super::say(&format!(
+        "wrote the lab into {dir}\nrun it from there: halab --dir {dir} run 01-lvs-dr",
+        dir = folder.root.display()
+    ));
+    Ok(Exit::Done)
+}
+
+fn completions(args: &Completions) -> anyhow::Result<Exit> {
+    clap_complete::generate(args.shell, &mut Cli::command(), "halab", &mut io::stdout());
+    Ok(Exit::Done)
+}

@@ -13,7 +13,7 @@ use super::settings::Settings;
 pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Init(args) => init(args),
-        Command::Completions(args) => completions(args),
+        Command::Completions(args) => Ok(completions(args)),
         command => {
             let settings = Settings::new(&cli.common)?;
             run_in_lab(&settings, command)
@@ -35,7 +35,7 @@ fn init(args: &Init) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn completions(args: &Completions) -> anyhow::Result<Exit> {
+fn completions(args: &Completions) -> Exit {
     clap_complete::generate(args.shell, &mut Cli::command(), "halab", &mut io::stdout());
-    Ok(Exit::Done)
+    Exit::Done
 }

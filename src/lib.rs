@@ -4,6 +4,8 @@ pub mod base;
 #[cfg(feature = "orchestrator")]
 pub mod cli;
 #[cfg(feature = "orchestrator")]
+pub mod playbook;
+#[cfg(feature = "orchestrator")]
 pub mod remote;
 #[cfg(feature = "orchestrator")]
 pub mod vm;

@@ -13,6 +13,7 @@ const SHELLS: &[&str] = &[
     "src/cli/mod.rs",
     "src/cli/run.rs",
     "src/cli/settings.rs",
+    "src/vm/progress.rs",
 ];
 
 /// What a pure file may not name.

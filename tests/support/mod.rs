@@ -1,0 +1,137 @@
+//! A lab for a test: the real binary, state of its own, taken down at the end.
+
+#![expect(dead_code, reason = "each test program uses its own part")]
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// What a finished command left.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) command: String,
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Finished {
+    /// Returns standard output, or says everything when the command did not end with 0.
+    #[track_caller]
+    pub(crate) fn success(self) -> String {
+        assert_eq!(self.code, 0, "{self}");
+        self.stdout
+    }
+
+    /// Returns both outputs joined, or says everything when the exit code is another.
+    #[track_caller]
+    pub(crate) fn failure(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{self}");
+        self.stdout + &self.stderr
+    }
+}
+
+impl std::fmt::Display for Finished {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            command,
+            code,
+            stdout,
+            stderr,
+        } = self;
+        write!(
+            formatter,
+            "`{command}` ended with {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
+        )
+    }
+}
+
+/// One lab with a state folder of its own. All labs of a test run share the cache, so that
+/// the image is built and booted cold once.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    pub(crate) name: String,
+    state: tempfile::TempDir,
+    cache: PathBuf,
+}
+
+impl Lab {
+    pub(crate) fn new(name: &str) -> Self {
+        let state = tempfile::Builder::new()
+            .prefix("halab-test-")
+            .tempdir()
+            .expect("a folder");
+        Self {
+            name: name.to_owned(),
+            state,
+            cache: cache_home(),
+        }
+    }
+
+    /// A `halab` command on this lab, not yet started.
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_halab"));
+        command
+            .args(args)
+            .env("HALAB_LAB", &self.name)
+            .env("XDG_STATE_HOME", self.state.path())
+            .env("XDG_CACHE_HOME", &self.cache)
+            .env_remove("HALAB_DIR")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `halab` to its end.
+    pub(crate) fn halab<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Finished {
+        finish(self.command(args))
+    }
+
+    /// Runs a shell command on a machine of the lab.
+    pub(crate) fn ssh(&self, machine: &str, script: &str) -> Finished {
+        self.halab(["ssh", machine, "--", script])
+    }
+
+    /// Runs a shell command on the client machine.
+    pub(crate) fn client(&self, script: &str) -> Finished {
+        self.halab(["shell", "--", "sh", "-c", script])
+    }
+
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.state.path().join("halab").join(&self.name)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = self.halab(["down", "--purge"]);
+    }
+}
+
+pub(crate) fn finish(mut command: Command) -> Finished {
+    let shown = format!("{command:?}");
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command
+        .output()
+        .unwrap_or_else(|error| panic!("failed to start {shown}: {error}"));
+    Finished {
+        command: shown,
+        code: status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    }
+}
+
+/// The repository's root.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn cache_home() -> PathBuf {
+    std::env::var_os("HALAB_TEST_CACHE").map_or_else(
+        || Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"),
+        PathBuf::from,
+    )
+}

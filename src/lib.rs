@@ -7,5 +7,6 @@ pub mod cli;
 pub mod playbook;
 #[cfg(feature = "orchestrator")]
 pub mod remote;
+pub mod task;
 #[cfg(feature = "orchestrator")]
 pub mod vm;

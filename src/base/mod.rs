@@ -3,6 +3,8 @@
 pub mod chain;
 pub mod diagnostic;
 pub mod frame;
+#[cfg(feature = "orchestrator")]
+pub mod units;
 pub mod wire;
 #[cfg(feature = "orchestrator")]
 pub mod yaml;

@@ -3,6 +3,7 @@
 //! They need what `halab doctor` asks for. Where it is missing they are skipped and say why;
 //! with `HALAB_GUEST_TESTS=required` (as in CI) that is a failure.
 
+mod exercises;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -15,7 +16,7 @@ use support::Lab;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let mut trials: Vec<Trial> = Vec::new();
+    let mut trials: Vec<Trial> = exercises::trials();
     if !arguments.list
         && let Err(why) = machine_is_ready()
     {
@@ -57,7 +58,6 @@ fn without_guests(trial: Trial, why: &str) -> Trial {
 }
 
 /// A test that is a statement and a function that panics when the statement is wrong.
-#[expect(dead_code, reason = "the modules of tests use it")]
 fn trial(name: &str, run: impl FnOnce() + Send + 'static) -> Trial {
     Trial::test(name, move || {
         run();

@@ -277,8 +277,31 @@ pub struct Doctor {
 
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Which: up, reset, tasks; all of them without a name.
-    pub names: Vec<String>,
+    /// Which; all of them without a name.
+    #[arg(value_enum)]
+    pub names: Vec<Measurement>,
+    /// Run each so often and show the median.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub runs: u16,
+    /// Measure `tasks` with this too, once each way: it must be on PATH.
+    #[arg(long = "with", value_enum, value_name = "PEER")]
+    pub peers: Vec<Peer>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Measurement {
+    /// Three machines from the warm snapshot until each takes tasks.
+    Up,
+    /// Running machines back to the snapshot until each takes tasks again.
+    Reset,
+    /// Twenty small tasks on three machines: on clean machines, then with nothing to change.
+    Tasks,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Peer {
+    Ansible,
+    Pyinfra,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! The command line of `halab`: what was typed, what will be done, how it ended.
 
 pub mod args;
+pub mod bench;
 pub mod exit;
 pub mod folder;
 pub mod run;

@@ -22,8 +22,11 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
 }
 
 /// The commands that are about one lab.
-fn run_in_lab(_settings: &Settings, command: &Command) -> anyhow::Result<Exit> {
-    anyhow::bail!("{command:?} is not in this build");
+fn run_in_lab(settings: &Settings, command: &Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Bench(args) => super::bench::bench(settings, args),
+        command => anyhow::bail!("{command:?} is not in this build"),
+    }
 }
 
 fn init(args: &Init) -> anyhow::Result<Exit> {

@@ -1,0 +1,187 @@
+//! An agent behind OpenSSH: one session a host, the agent uploaded once, one channel.
+//!
+//! In the usual case a connection costs one SSH handshake and one command: a small shell
+//! script says `ready` and becomes the agent. Only when the agent is not on the guest yet
+//! does the script say `want`, take the binary on the same channel, check its hash, move
+//! it into place under its own name, and go on.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openssh::{ControlPersist, KnownHosts, SessionBuilder, Stdio};
+use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::time::timeout;
+
+use super::agent_file::AgentFile;
+use super::agent_link::{AgentLink, Carrier};
+use super::local::collect_last_words;
+use super::reconnect::{Connect, ConnectFuture};
+use super::ssh_config::HostKeyCheck;
+use super::transport::RemoteError;
+
+/// An SSH handshake takes 0.5 s under TCG and up to 3 s while three guests are busy.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// From the session to the agent's greeting, with an upload of 4 MiB in between.
+const AGENT_WITHIN: Duration = Duration::from_secs(30);
+
+/// A host that does not answer ssh three times in a row (ssh's count) is given up: after
+/// 15 s at the most, so that one frozen machine does not hold the others up for long.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// When halab is killed it cannot close its sessions; they end by themselves after so long.
+const ORPHANED_SESSION_SECONDS: usize = 15;
+
+/// Lines a login may print before the script's own.
+const NOISE_LINES_MAX: usize = 200;
+
+/// How one host is reached.
+#[derive(Debug)]
+pub struct OpenSshHost {
+    /// Alias in the configuration file and name in messages.
+    pub name: String,
+    pub config_file: PathBuf,
+    pub check_host_key: HostKeyCheck,
+    /// Folder for ssh's control sockets: the lab's own, so that `status` knows them.
+    pub control_dir: PathBuf,
+    /// Start the agent as root with sudo, when the login is not root's.
+    pub sudo: bool,
+    pub agent: AgentFile,
+}
+
+impl OpenSshHost {
+    fn error(&self, reason: impl Into<String>) -> RemoteError {
+        RemoteError::Connect {
+            host: self.name.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    async fn open(&self) -> Result<AgentLink, RemoteError> {
+        let session = timeout(
+            CONNECT_WITHIN,
+            self.session_builder().connect_mux(&self.name),
+        )
+        .await
+        .map_err(|_| {
+            self.error(format!(
+                "no SSH session within {} s",
+                CONNECT_WITHIN.as_secs()
+            ))
+        })?
+        .map_err(|error| self.error(chain(&error)))?;
+        let session = Arc::new(session);
+        let mut child = Arc::clone(&session)
+            .arc_raw_command(start_script(&self.agent, self.sudo))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .await
+            .map_err(|error| self.error(chain(&error)))?;
+        let stdin = child.stdin().take().expect("stdin is piped");
+        let stdout = child.stdout().take().expect("stdout is piped");
+        let stderr = child.stderr().take().expect("stderr is piped");
+        let carrier = Carrier {
+            // The channel goes first, the session with its last channel.
+            keep: Box::new((child, session)),
+            last_words: collect_last_words(stderr),
+        };
+        let last_words = Arc::clone(&carrier.last_words);
+        let (mut reader, mut writer) = (BufReader::new(stdout), stdin);
+        timeout(AGENT_WITHIN, install(&mut reader, &mut writer, &self.agent))
+            .await
+            .map_err(|_| {
+                let seconds = AGENT_WITHIN.as_secs();
+                self.error(format!("the agent was not in place within {seconds} s"))
+            })?
+            .map_err(|reason| self.error(format!("{reason} {}", last_words()).trim()))?;
+        AgentLink::open(&self.name, reader, writer, AGENT_WITHIN, carrier).await
+    }
+
+    fn session_builder(&self) -> SessionBuilder {
+        let mut builder = SessionBuilder::default();
+        builder
+            .config_file(&self.config_file)
+            .known_hosts_check(match self.check_host_key {
+                HostKeyCheck::Strict => KnownHosts::Strict,
+                HostKeyCheck::AcceptNew => KnownHosts::Add,
+                HostKeyCheck::Off => KnownHosts::Accept,
+            })
+            .connect_timeout(CONNECT_WITHIN)
+            .server_alive_interval(ALIVE_INTERVAL)
+            .control_directory(&self.control_dir)
+            .control_persist(NonZeroUsize::new(ORPHANED_SESSION_SECONDS).map_or(
+                ControlPersist::ClosedAfterInitialConnection,
+                ControlPersist::IdleFor,
+            ));
+        builder
+    }
+}
+
+impl Connect for OpenSshHost {
+    fn connect(&self) -> ConnectFuture<'_> {
+        Box::pin(self.open())
+    }
+}
+
+/// The script that finds or takes the agent and becomes it. The login shell runs it;
+/// whatever shell that is, the rest is for `sh`.
+fn start_script(agent: &AgentFile, sudo: bool) -> String {
+    let name = agent.remote_name();
+    let (size, sha256) = (agent.content.len(), &agent.sha256);
+    let script = format!(
+        "d=/usr/local/lib/halab; [ -w /usr/local/lib ] || d=$HOME/.cache/halab; a=$d/{name}; \
+         if [ ! -x $a ]; then \
+         echo halab-want; umask 022; mkdir -p $d && head -c {size} > $a.$$ && \
+         [ \"$(sha256sum < $a.$$)\" = \"{sha256}  -\" ] && chmod 755 $a.$$ && mv -f $a.$$ $a || \
+         {{ rm -f $a.$$; echo halab-failed; exit 1; }}; fi; \
+         echo halab-ready; exec {sudo}$a serve",
+        sudo = if sudo { "sudo -n " } else { "" },
+    );
+    format!("exec /bin/sh -c '{script}'")
+}
+
+/// Follows the script until it becomes the agent; uploads the binary when asked.
+async fn install(
+    reader: &mut (impl AsyncBufReadExt + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+    agent: &AgentFile,
+) -> Result<(), String> {
+    let explain = |error: io::Error| format!("the connection failed: {error}");
+    for _ in 0..NOISE_LINES_MAX {
+        let mut line = Vec::new();
+        if reader.read_until(b'\n', &mut line).await.map_err(explain)? == 0 {
+            return Err("the login ended before the agent started".to_owned());
+        }
+        match line.trim_ascii() {
+            b"halab-ready" => return Ok(()),
+            b"halab-want" => {
+                writer.write_all(&agent.content).await.map_err(explain)?;
+                writer.flush().await.map_err(explain)?;
+            }
+            b"halab-failed" => return Err("the agent could not be put in place:".to_owned()),
+            _ => {}
+        }
+    }
+    Err(format!(
+        "the login printed more than {NOISE_LINES_MAX} lines"
+    ))
+}
+
+/// An error and its causes in one line, each said once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if !text.contains(words.trim()) {
+            text = format!("{text}: {}", words.trim());
+        }
+        cause = inner.source();
+    }
+    text
+}

@@ -8,6 +8,10 @@ pub mod ipvs;
 pub mod playbook;
 #[cfg(feature = "orchestrator")]
 pub mod remote;
+#[cfg(feature = "orchestrator")]
+pub mod report;
+#[cfg(feature = "orchestrator")]
+pub mod run;
 pub mod task;
 #[cfg(feature = "orchestrator")]
 pub mod vm;

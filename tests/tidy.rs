@@ -15,6 +15,12 @@ const SHELLS: &[&str] = &[
     "src/cli/run.rs",
     "src/cli/settings.rs",
     "src/vm/progress.rs",
+    "src/remote/agent_file.rs",
+    "src/remote/agent_link.rs",
+    "src/remote/local.rs",
+    "src/remote/openssh.rs",
+    "src/remote/reconnect.rs",
+    "src/report/progress.rs",
 ];
 
 /// What a pure file may not name.

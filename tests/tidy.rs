@@ -14,6 +14,8 @@ const SHELLS: &[&str] = &[
     "src/cli/mod.rs",
     "src/cli/run.rs",
     "src/cli/settings.rs",
+    "src/vm/image.rs",
+    "src/vm/probe.rs",
     "src/vm/progress.rs",
     "src/remote/agent_file.rs",
     "src/remote/agent_link.rs",

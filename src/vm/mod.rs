@@ -1,6 +1,11 @@
 //! The lab's machines: the host's preparation, their image, their topology, and what runs them.
 
+pub mod apt;
+pub mod image;
+pub mod image_plan;
+pub mod probe;
 pub mod progress;
 pub mod qcow2;
+pub mod recipe;
 pub mod spec;
 pub mod topology;

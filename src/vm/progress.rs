@@ -18,6 +18,9 @@ pub trait Progress: Send + Sync {
     /// Shows what is being done from now on, in place of the step before.
     fn step(&self, text: &str);
 
+    /// Shows how far the current step is; a log does without.
+    fn detail(&self, text: &str);
+
     /// Leaves a line that stays: something the user should know afterwards.
     fn note(&self, text: &str);
 
@@ -42,6 +45,7 @@ pub struct Quiet;
 
 impl Progress for Quiet {
     fn step(&self, _text: &str) {}
+    fn detail(&self, _text: &str) {}
     fn note(&self, _text: &str) {}
     fn done(&self) {}
 }
@@ -61,6 +65,12 @@ impl Progress for Spinner {
         let bar = bar.get_or_insert_with(new_bar);
         bar.reset_elapsed();
         bar.set_message(text.to_owned());
+    }
+
+    fn detail(&self, text: &str) {
+        lock(&self.bar)
+            .get_or_insert_with(new_bar)
+            .set_message(text.to_owned());
     }
 
     fn note(&self, text: &str) {
@@ -106,6 +116,8 @@ impl Progress for Lines {
             write_line(text);
         }
     }
+
+    fn detail(&self, _text: &str) {}
 
     fn note(&self, text: &str) {
         write_line(text);

@@ -16,6 +16,7 @@ const SHELLS: &[&str] = &[
     "src/cli/settings.rs",
     "src/vm/image.rs",
     "src/vm/probe.rs",
+    "src/playbook/loader.rs",
     "src/vm/progress.rs",
     "src/remote/agent_file.rs",
     "src/remote/agent_link.rs",

@@ -17,4 +17,13 @@
 //! Values stay [`Node`](crate::base::yaml::Node)s with their places until they are rendered, so every message can
 //! point into the file. Files are read through a `SourceLoader` only.
 
+pub mod files;
+mod ini;
+pub mod inventory;
+mod literal;
+pub mod loader;
 pub mod model;
+pub mod pattern;
+mod place;
+pub mod vars;
+mod words;

@@ -8,6 +8,7 @@ pub mod ipvs;
 pub mod playbook;
 #[cfg(feature = "orchestrator")]
 pub mod remote;
+pub mod replica;
 #[cfg(feature = "orchestrator")]
 pub mod report;
 #[cfg(feature = "orchestrator")]

@@ -1,0 +1,13 @@
+//! A DRBD 8.4 peer in user space: a block device that two nodes keep the same.
+//!
+//! Reading order: [`state`] (one node's view of the pair), [`generation`] (whose data
+//! wins), [`layout`], [`bitmap`] and [`activity`] (what is on disk), [`transfer`] and
+//! [`message`] (what is on the wire).
+
+pub mod activity;
+pub mod bitmap;
+pub mod fields;
+pub mod generation;
+pub mod layout;
+pub mod state;
+pub mod transfer;

@@ -17,6 +17,8 @@ const SHELLS: &[&str] = &[
     "src/vm/image.rs",
     "src/vm/probe.rs",
     "src/playbook/loader.rs",
+    "src/ipvs/command.rs",
+    "src/ipvs/socket.rs",
     "src/vm/progress.rs",
     "src/remote/agent_file.rs",
     "src/remote/agent_link.rs",

@@ -1,14 +1,26 @@
 //! Linux Virtual Server control: the kernel's IPVS tables by generic netlink.
 //!
 //! ```text
-//!   words     model      what the kernel's table can hold, and the changes it takes
-//!   bytes     codec      those values <-> generic netlink messages
-//!   decisions diff       wanted + actual -> the least changes
-//!   errors    refusal    the kernel's error numbers in an administrator's words
+//!   words     model, refusal       what the kernel's tables hold and say no with
+//!   bytes     codec                those values <-> generic netlink messages
+//!   text      names, listing,      values -> what ipvsadm prints
+//!             connections
+//!             popt, options        what was typed after ipvsadm -> a checked command
+//!   decisions diff                 wanted + actual -> the least changes
+//!   shells    socket, command      the kernel; ipvsadm as a program
 //! ```
 
 #[cfg(feature = "agent")]
 pub mod codec;
+#[cfg(feature = "agent")]
+pub mod command;
+pub mod connections;
 pub mod diff;
+pub mod listing;
 pub mod model;
+pub mod names;
+pub mod options;
+mod popt;
 pub mod refusal;
+#[cfg(feature = "agent")]
+pub mod socket;

@@ -15,6 +15,7 @@ mod number {
     pub(super) const ENOMEM: i32 = 12;
     pub(super) const EEXIST: i32 = 17;
     pub(super) const EINVAL: i32 = 22;
+    pub(super) const ERANGE: i32 = 34;
     pub(super) const EMSGSIZE: i32 = 90;
     pub(super) const ENOPROTOOPT: i32 = 92;
     pub(super) const EOPNOTSUPP: i32 = 95;
@@ -72,6 +73,26 @@ impl Refusal {
     /// The reader may not touch the tables, whatever it asked.
     pub fn is_permission(self) -> bool {
         self.errno == number::EPERM
+    }
+
+    /// The scheduler, engine or destination is not there.
+    pub fn is_not_found(self) -> bool {
+        self.errno == number::ENOENT
+    }
+
+    /// The service or daemon is not there.
+    pub fn is_unknown(self) -> bool {
+        self.errno == number::ESRCH
+    }
+
+    /// What was to be made is there already.
+    pub fn is_present(self) -> bool {
+        self.errno == number::EEXIST
+    }
+
+    /// A number makes no sense beside another.
+    pub fn is_range(self) -> bool {
+        self.errno == number::ERANGE
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod base;
 #[cfg(feature = "orchestrator")]
 pub mod cli;
+pub mod heartbeat;
 pub mod ipvs;
 #[cfg(feature = "orchestrator")]
 pub mod playbook;

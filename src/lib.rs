@@ -1,5 +1,7 @@
 //! halab runs high-availability labs.
 
+#[cfg(feature = "agent")]
+pub mod agent;
 pub mod base;
 #[cfg(feature = "orchestrator")]
 pub mod cli;

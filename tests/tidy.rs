@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Files that may touch the outside: files, processes, sockets, clocks, a runtime.
 const SHELLS: &[&str] = &[
+    "src/agent/",
     "src/bin/",
     "src/cli/bench.rs",
     "src/cli/folder.rs",

@@ -6,18 +6,72 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::{Context, Result, bail};
+use halab::agent::{helper, serve};
 use halab::ipvs;
 
+const USAGE: &str = "usage: halab-agent COMMAND
+
+  serve      take tasks from halab on stdin, answer on stdout
+  ipvsadm    list and change the kernel's LVS tables, as ipvsadm
+  version    print the version
+";
+
+/// Names of other tools; called by one of them, the agent is that tool.
+const APPLETS: &[&str] = &["ipvsadm"];
+
+/// The exit code of a call that could not run, as halab's own.
+const COULD_NOT_RUN: u8 = 2;
+
 fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
-    let called = arguments
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&format!("halab-agent: {error:#}"));
+            ExitCode::from(COULD_NOT_RUN)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let called = words.first().map(Path::new).and_then(Path::file_name);
+    if !APPLETS.iter().any(|applet| called == Some(applet.as_ref())) && !words.is_empty() {
+        words.remove(0);
+    }
+    let command = words
         .first()
-        .and_then(|name| Path::new(name).file_name());
-    if called.is_some_and(|name| name == "ipvsadm") {
-        return ipvs::command::main(arguments).into();
+        .map(|word| word.to_string_lossy().into_owned());
+    match command {
+        Some(command) => dispatch(&command, words),
+        None => bail!("no command given\n{USAGE}"),
     }
-    match arguments.get(1).and_then(|name| name.to_str()) {
-        Some("ipvsadm") => ipvs::command::main(arguments.into_iter().skip(1)).into(),
-        _ => ExitCode::from(2),
+}
+
+/// Does what the first word says.
+fn dispatch(command: &str, words: Vec<OsString>) -> Result<ExitCode> {
+    match command.rsplit('/').next().unwrap_or(command) {
+        "ipvsadm" => return Ok(ipvs::command::main(words).into()),
+        "serve" => serve::serve()?,
+        helper::HELPER_COMMAND => {
+            let user = words.get(1).context("the helper needs a user's name")?;
+            helper::serve_once(&user.to_string_lossy())?;
+        }
+        "version" | "--version" | "-V" => {
+            say(&format!("halab-agent {}", env!("CARGO_PKG_VERSION")));
+        }
+        "help" | "--help" | "-h" => say(USAGE.trim_end()),
+        other => bail!("unknown command `{other}`\n{USAGE}"),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stdout, reason = "a program's own words to its user")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "a program's own words to its user")]
+fn complain(text: &str) {
+    eprintln!("{text}");
 }

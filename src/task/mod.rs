@@ -1,7 +1,26 @@
 //! Modules as data and decisions: which there are, what they take, and what each would
 //! change given the facts of a host. Nothing here touches a host; `agent` does.
 
+pub mod accounts;
+pub mod args;
+pub mod attributes;
+pub mod blockinfile;
 pub mod coerce;
+pub mod command;
+pub mod copy;
+pub mod expand;
+pub mod file;
+pub mod find;
 pub mod kind;
+pub mod lineinfile;
 pub mod mode;
+pub mod outcome;
+pub mod package;
+pub mod pattern;
+pub mod replace;
+pub mod service;
 pub mod table;
+pub mod text;
+pub mod time;
+pub mod user;
+pub mod wildcard;

@@ -24,6 +24,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
 /// The commands that are about one lab.
 fn run_in_lab(settings: &Settings, command: &Command) -> anyhow::Result<Exit> {
     match command {
+        Command::Doctor(args) => super::doctor::doctor(settings, args),
         Command::Bench(args) => super::bench::bench(settings, args),
         command => anyhow::bail!("{command:?} is not in this build"),
     }

@@ -317,16 +317,9 @@ impl<'build> Build<'build> {
             let line = String::from_utf8_lossy(&line);
             let line = line.trim_end();
             writeln!(log, "{line}").map_err(|source| write_failed(&self.log, source))?;
-            match step_of(line) {
-                Some(InstallStep::Phase(text)) => {
-                    self.say(&text);
-                    step = text;
-                }
-                Some(InstallStep::Detail(text)) => {
-                    self.progress.detail(&format!("{SUBJECT}: {text}"));
-                    step = text;
-                }
-                None => {}
+            if let Some(begun) = step_of(line) {
+                begun.show(self.progress, SUBJECT);
+                begun.text().clone_into(&mut step);
             }
             if tail.len() == TAIL_LINES {
                 tail.pop_front();

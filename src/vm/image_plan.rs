@@ -8,7 +8,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::recipe::{Recipe, quote};
+use super::doctor::DEBIAN_KEYRING;
+use super::progress::Progress;
+use super::recipe::{COMMAND_MARK, Recipe, quote};
 
 /// Whose rights a build has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +122,10 @@ pub fn install(recipe: &Recipe, mirror: &str, paths: &BuildPaths) -> Vec<String>
     words.push(format!("--customize-hook=umount {archives}"));
     words.push(recipe.suite.clone());
     words.push(text(&paths.root()));
-    words.push(mirror.to_owned());
+    words.push(format!(
+        "deb [signed-by={DEBIAN_KEYRING}] {mirror} {} main",
+        recipe.suite
+    ));
     words
 }
 
@@ -172,10 +177,25 @@ pub enum InstallStep {
     Detail(String),
 }
 
-/// Follows mmdebstrap's output and says in words what is being done.
+impl InstallStep {
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Phase(text) | Self::Detail(text) => text,
+        }
+    }
+
+    /// Shows the step as a part of something larger.
+    pub fn show(&self, progress: &dyn Progress, subject: &str) {
+        match self {
+            Self::Phase(text) => progress.step(&format!("{subject}: {text}")),
+            Self::Detail(text) => progress.detail(&format!("{subject}: {text}")),
+        }
+    }
+}
+
+/// Follows apt's output package by package.
 #[derive(Debug, Default)]
-pub struct InstallLog {
-    counts_packages: bool,
+pub struct PackageLog {
     /// The kind of work last named.
     kind: &'static str,
     packages: usize,
@@ -184,25 +204,19 @@ pub struct InstallLog {
     configured: usize,
 }
 
-impl InstallLog {
+impl PackageLog {
     /// Takes a line; returns what it begins, when it begins something.
     pub fn line(&mut self, line: &str) -> Option<InstallStep> {
-        if let Some(milestone) = line.strip_prefix("I: ") {
-            return self.milestone(milestone);
-        }
-        if let Some(command) = line.strip_prefix("halab: ") {
-            self.counts_packages = false;
-            return Some(self.part_of("finishing the system:", command));
-        }
         if let Some(count) = newly_installed(line) {
             self.packages += count;
             return None;
         }
-        if !self.counts_packages {
-            return None;
-        }
         if line.starts_with("Get:") {
+            // A list of packages has a size there, a package its name.
             let package = line.split_whitespace().nth(4)?;
+            if package.starts_with('[') || self.packages == 0 {
+                return None;
+            }
             self.fetched += 1;
             return Some(self.counted("downloading", package, self.fetched));
         }
@@ -215,39 +229,59 @@ impl InstallLog {
         Some(self.counted("setting up", package_name(rest)?, self.configured))
     }
 
-    fn milestone(&mut self, milestone: &str) -> Option<InstallStep> {
-        match milestone.trim_end_matches('.') {
-            "running apt-get update" => {
-                Some(InstallStep::Phase("reading the lists of packages".into()))
-            }
-            "downloading packages with apt" => {
-                self.counts_packages = true;
-                Some(InstallStep::Phase("choosing packages".into()))
-            }
-            "extracting archives" => Some(InstallStep::Phase("unpacking the base system".into())),
-            _ => None,
-        }
-    }
-
     fn counted(&mut self, verb: &'static str, package: &str, done: usize) -> InstallStep {
         // apt names its total in more than one run; a count beyond it would only confuse.
         let text = if done <= self.packages {
-            format!("{package} ({done} of {})", self.packages)
+            format!("{verb} {package} ({done} of {})", self.packages)
         } else {
-            package.to_owned()
+            format!("{verb} {package}")
         };
-        self.part_of(verb, &text)
+        step_of_kind(&mut self.kind, verb, text)
     }
+}
 
-    /// A new kind of work is a phase, the rest of it details.
-    fn part_of(&mut self, kind: &'static str, text: &str) -> InstallStep {
-        let text = format!("{kind} {text}");
-        if self.kind == kind {
-            return InstallStep::Detail(text);
+/// Follows mmdebstrap's output, apt's and the recipe's commands within it.
+#[derive(Debug, Default)]
+pub struct InstallLog {
+    kind: &'static str,
+    packages: PackageLog,
+}
+
+impl InstallLog {
+    /// Takes a line; returns what it begins, when it begins something.
+    pub fn line(&mut self, line: &str) -> Option<InstallStep> {
+        if let Some(milestone) = line.strip_prefix("I: ") {
+            return milestone_step(milestone);
         }
-        self.kind = kind;
-        InstallStep::Phase(text)
+        if let Some(command) = line.strip_prefix(COMMAND_MARK) {
+            let text = format!("finishing the system: {command}");
+            return Some(step_of_kind(&mut self.kind, "finishing", text));
+        }
+        if self.kind.is_empty() {
+            self.packages.line(line)
+        } else {
+            None
+        }
     }
+}
+
+fn milestone_step(milestone: &str) -> Option<InstallStep> {
+    let text = match milestone.trim_end_matches('.') {
+        "running apt-get update" => "reading the lists of packages",
+        "downloading packages with apt" => "choosing packages",
+        "extracting archives" => "unpacking the base system",
+        _ => return None,
+    };
+    Some(InstallStep::Phase(text.to_owned()))
+}
+
+/// A new kind of work is a phase, the rest of it details.
+fn step_of_kind(last: &mut &'static str, kind: &'static str, text: String) -> InstallStep {
+    if *last == kind {
+        return InstallStep::Detail(text);
+    }
+    *last = kind;
+    InstallStep::Phase(text)
 }
 
 /// Reads apt's "0 upgraded, 57 newly installed, 0 to remove and 0 not upgraded."
@@ -389,7 +423,11 @@ mod tests {
         );
         assert_eq!(
             &words[words.len() - 3..],
-            ["trixie", "/c c/w/root", "http://m/"]
+            [
+                "trixie",
+                "/c c/w/root",
+                "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://m/ trixie main"
+            ]
         );
     }
 

@@ -1,8 +1,11 @@
 //! The lab's machines: the host's preparation, their image, their topology, and what runs them.
 
 pub mod apt;
+pub mod doctor;
+pub mod host;
 pub mod image;
 pub mod image_plan;
+mod kvm;
 pub mod probe;
 pub mod progress;
 pub mod qcow2;

@@ -124,6 +124,9 @@ impl Hasher for Fnv1a {
     }
 }
 
+/// Stands before each of the recipe's commands in the output of the script that runs them.
+pub const COMMAND_MARK: &str = "halab: ";
+
 /// Returns the shell script that makes the recipe's system of the one at `"$1"`.
 ///
 /// The recipe's files are expected beside it, named by their position: `"$2"/0`, `"$2"/1`, …
@@ -158,7 +161,7 @@ pub fn setup_script(recipe: &Recipe) -> String {
         writeln!(
             script,
             "echo {}\nchroot \"$root\" sh -euc {}",
-            quote(&format!("halab: {}", first_line(command))),
+            quote(&format!("{COMMAND_MARK}{}", first_line(command))),
             quote(command)
         )
         .expect("a string takes all that is written");

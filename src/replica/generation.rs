@@ -441,6 +441,11 @@ impl AfterSplitBrain {
             .expect("every policy is in the list")
     }
 
+    pub fn from_number(number: u32) -> Option<Self> {
+        let index = usize::try_from(number).ok()?;
+        Self::ALL.get(index).copied()
+    }
+
     /// What the peer must say for both to mean the same.
     #[must_use]
     pub fn seen_from_the_peer(self) -> Self {

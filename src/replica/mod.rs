@@ -9,5 +9,6 @@ pub mod bitmap;
 pub mod fields;
 pub mod generation;
 pub mod layout;
+pub mod message;
 pub mod state;
 pub mod transfer;

@@ -165,7 +165,7 @@ impl BitmapSender {
     }
 
     /// Returns the next packet, and `None` when the transfer is complete.
-    pub fn next(&mut self, bitmap: &Bitmap) -> Option<BitmapPacket> {
+    pub fn next_packet(&mut self, bitmap: &Bitmap) -> Option<BitmapPacket> {
         match self.stage {
             Stage::Done => None,
             Stage::Terminator => {
@@ -371,13 +371,13 @@ mod tests {
         ];
         for (runs, bytes) in table {
             let mut sender = BitmapSender::new(true);
-            let packet = sender.next(&with_runs(runs));
+            let packet = sender.next_packet(&with_runs(runs));
             let expected = BitmapPacket::Compressed {
                 encoding: bytes[0],
                 code: bytes[1..].to_vec(),
             };
             assert_eq!(packet, Some(expected));
-            assert_eq!(sender.next(&with_runs(runs)), None);
+            assert_eq!(sender.next_packet(&with_runs(runs)), None);
         }
     }
 
@@ -385,7 +385,7 @@ mod tests {
     fn a_plain_transfer_ends_with_an_empty_packet() {
         let bitmap = with_runs(&[(3, 70)]);
         let mut sender = BitmapSender::new(false);
-        let packets: Vec<usize> = std::iter::from_fn(|| sender.next(&bitmap))
+        let packets: Vec<usize> = std::iter::from_fn(|| sender.next_packet(&bitmap))
             .map(|packet| match packet {
                 BitmapPacket::Plain(bytes) => bytes.len(),
                 other @ BitmapPacket::Compressed { .. } => panic!("{other:?}"),
@@ -399,7 +399,7 @@ mod tests {
         let mut sender = BitmapSender::new(compress);
         let mut receiver = BitmapReceiver::default();
         let mut last = Received::More;
-        while let Some(packet) = sender.next(bitmap) {
+        while let Some(packet) = sender.next_packet(bitmap) {
             assert_eq!(last, Received::More, "a packet after the end");
             last = match packet {
                 BitmapPacket::Plain(bytes) => receiver.plain(&mut arrived, &bytes),

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::model::{
     Change, Destination, DestinationEntry, DestinationId, Service, ServiceEntry, ServiceId,
+    Statistics,
 };
 
 /// What is to be true of one service.
@@ -113,6 +114,83 @@ fn deletions<'a>(
         .map(move |id| Change::DeleteDestination(service, id))
 }
 
+/// Returns the table as it is after the changes, as far as it is configuration: what is
+/// new has no connections yet. Changes that the kernel would refuse change nothing.
+pub fn applied(mut table: Vec<ServiceEntry>, changes: &[Change]) -> Vec<ServiceEntry> {
+    for change in changes {
+        apply(&mut table, change);
+    }
+    table
+}
+
+fn apply(table: &mut Vec<ServiceEntry>, change: &Change) {
+    match change {
+        Change::AddService(service) => {
+            if find(table, service.id).is_none() {
+                table.push(ServiceEntry {
+                    service: service.clone(),
+                    statistics: Statistics::default(),
+                    destinations: Vec::new(),
+                });
+            }
+        }
+        Change::EditService(service) => {
+            if let Some(entry) = find(table, service.id) {
+                entry.service = service.clone();
+            }
+        }
+        Change::DeleteService(id) => table.retain(|entry| entry.service.id != *id),
+        Change::AddDestination(id, destination) => {
+            let Some(entry) = find(table, *id) else {
+                return;
+            };
+            if find_destination(entry, destination.id).is_none() {
+                entry.destinations.push(unused(*destination));
+            }
+        }
+        Change::EditDestination(id, destination) => {
+            if let Some(found) =
+                find(table, *id).and_then(|entry| find_destination(entry, destination.id))
+            {
+                found.destination = *destination;
+            }
+        }
+        Change::DeleteDestination(id, destination) => {
+            if let Some(entry) = find(table, *id) {
+                entry
+                    .destinations
+                    .retain(|found| found.destination.id != *destination);
+            }
+        }
+        Change::Flush => table.clear(),
+        Change::Zero(_)
+        | Change::SetTimeouts(_)
+        | Change::StartDaemon(_)
+        | Change::StopDaemon { .. } => {}
+    }
+}
+
+fn find(table: &mut [ServiceEntry], id: ServiceId) -> Option<&mut ServiceEntry> {
+    table.iter_mut().find(|entry| entry.service.id == id)
+}
+
+fn find_destination(entry: &mut ServiceEntry, id: DestinationId) -> Option<&mut DestinationEntry> {
+    entry
+        .destinations
+        .iter_mut()
+        .find(|found| found.destination.id == id)
+}
+
+fn unused(destination: Destination) -> DestinationEntry {
+    DestinationEntry {
+        destination,
+        active: 0,
+        inactive: 0,
+        persistent: 0,
+        statistics: Statistics::default(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +198,7 @@ mod tests {
     use crate::ipvs::model::{
         Forwarding, Persistence, Protocol, SchedulerName, Statistics, Thresholds, Weight,
     };
+    use proptest::prelude::*;
 
     fn id(port: u16) -> ServiceId {
         ServiceId::Address {
@@ -229,5 +308,57 @@ mod tests {
                 Change::AddDestination(id(80), server(20, 1))
             ]
         );
+    }
+
+    /// Port, a setting, and the servers' last bytes and weights.
+    type Row = (u16, bool, Vec<(u8, u32)>);
+
+    fn tables() -> impl Strategy<Value = Vec<Row>> {
+        let servers = prop::collection::btree_map(0..6_u8, 0..3_u32, 0..5)
+            .prop_map(|servers| servers.into_iter().collect());
+        prop::collection::btree_map(1..6_u16, (any::<bool>(), servers), 0..5).prop_map(|table| {
+            let rows = table.into_iter();
+            rows.map(|(port, (one_packet, servers))| (port, one_packet, servers))
+                .collect()
+        })
+    }
+
+    fn servers(list: &[(u8, u32)]) -> Vec<Destination> {
+        list.iter()
+            .map(|(last, weight)| server(*last, *weight))
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_changes_lead_there_and_no_further(from in tables(), to in tables()) {
+            let of = |port, one_packet| Service { one_packet, ..service(port) };
+            let actual: Vec<ServiceEntry> = from
+                .iter()
+                .map(|(port, flag, list)| entry(of(*port, *flag), &servers(list)))
+                .collect();
+            let wanted: Vec<WantedService> = to
+                .iter()
+                .map(|(port, flag, list)| WantedService {
+                    service: of(*port, *flag),
+                    destinations: WantedDestinations::Exactly(servers(list)),
+                })
+                .collect();
+            let changes = table_changes(&wanted, &actual, Others::Delete);
+            let reached = applied(actual, &changes);
+            prop_assert_eq!(table_changes(&wanted, &reached, Others::Delete), []);
+            prop_assert_eq!(reached.len(), wanted.len());
+            for want in &wanted {
+                let found = reached.iter().find(|found| found.service == want.service);
+                let found: HashSet<DestinationId> = found
+                    .unwrap()
+                    .destinations
+                    .iter()
+                    .map(|found| found.destination.id)
+                    .collect();
+                let WantedDestinations::Exactly(list) = &want.destinations else { panic!() };
+                prop_assert_eq!(found, list.iter().map(|one| one.id).collect::<HashSet<_>>());
+            }
+        }
     }
 }

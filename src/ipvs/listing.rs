@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::model::{
-    Daemon, DaemonRole, Destination, DestinationEntry, Family, Forwarding, Granularity, Info,
-    Persistence, Protocol, Service, ServiceEntry, ServiceId, Statistics, Timeouts, Tunnel,
+    Change, Daemon, DaemonRole, Destination, DestinationEntry, Family, Forwarding, Granularity,
+    Info, Persistence, Protocol, Service, ServiceEntry, ServiceId, Statistics, Timeouts, Tunnel,
     TunnelChecksum,
 };
 use super::names::Names;
@@ -86,6 +86,88 @@ pub fn commands(mut entries: Vec<ServiceEntry>, names: &Names) -> String {
         }
     }
     out
+}
+
+/// The same with everything that can be configured: `-S` leaves the thresholds out.
+pub fn full_commands(mut entries: Vec<ServiceEntry>) -> String {
+    sort(&mut entries);
+    let mut out = String::new();
+    for entry in entries {
+        let id = entry.service.id;
+        let of_servers = entry
+            .destinations
+            .iter()
+            .map(|found| Change::AddDestination(id, found.destination));
+        for change in std::iter::once(Change::AddService(entry.service)).chain(of_servers) {
+            let _ = writeln!(out, "{}", change_options(&change));
+        }
+    }
+    out
+}
+
+/// The options with which ipvsadm would ask for this change.
+pub fn change_options(change: &Change) -> String {
+    let option = |id: &ServiceId| service_option(id, Names::none());
+    let mut out = match change {
+        Change::AddService(service) | Change::EditService(service) => {
+            let mut out = String::new();
+            push_add_service(&mut out, &option(&service.id), service);
+            out
+        }
+        Change::AddDestination(id, destination) | Change::EditDestination(id, destination) => {
+            let mut out = String::new();
+            push_add_destination(&mut out, &option(id), id, destination, Names::none());
+            push_limits(&mut out, destination);
+            out
+        }
+        Change::DeleteService(id) => format!("-D {}", option(id)),
+        Change::DeleteDestination(id, server) => {
+            let server = address_and_port(server.address, server.port, None, Names::none());
+            format!("-d {} -r {server}", option(id))
+        }
+        Change::Flush => "-C".to_owned(),
+        Change::Zero(None) => "-Z".to_owned(),
+        Change::Zero(Some(id)) => format!("-Z {}", option(id)),
+        Change::SetTimeouts(Timeouts {
+            tcp_s,
+            tcp_fin_s,
+            udp_s,
+        }) => {
+            format!("--set {tcp_s} {tcp_fin_s} {udp_s}")
+        }
+        Change::StartDaemon(daemon) => format!(
+            "--start-daemon {} --mcast-interface {} --syncid {}",
+            role_name(daemon.role),
+            daemon.interface,
+            daemon.sync_id
+        ),
+        Change::StopDaemon { role, .. } => format!("--stop-daemon {}", role_name(*role)),
+    };
+    match change {
+        Change::EditService(_) => out.replace_range(..2, "-E"),
+        Change::EditDestination(..) => out.replace_range(..2, "-e"),
+        _ => {}
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+fn push_limits(out: &mut String, destination: &Destination) {
+    out.truncate(out.trim_end().len());
+    let limits = destination.thresholds;
+    if limits.upper > 0 {
+        let _ = write!(out, " -x {}", limits.upper);
+    }
+    if limits.lower > 0 {
+        let _ = write!(out, " -y {}", limits.lower);
+    }
+}
+
+fn role_name(role: DaemonRole) -> &'static str {
+    match role {
+        DaemonRole::Master => "master",
+        DaemonRole::Backup => "backup",
+    }
 }
 
 /// Puts services and destinations into the order of a listing.
@@ -476,7 +558,7 @@ pub(super) fn address_and_port(
 }
 
 /// The service as an option: `-t 10.0.0.1:80`.
-pub(super) fn service_option(id: &ServiceId, names: &Names) -> String {
+pub fn service_option(id: &ServiceId, names: &Names) -> String {
     match id {
         // Above 2³¹ this is not read back: -f takes no sign.
         ServiceId::Mark {
@@ -588,10 +670,7 @@ pub fn daemons(daemons: &[Daemon]) -> String {
 }
 
 fn daemon_line(daemon: &Daemon) -> String {
-    let role = match daemon.role {
-        DaemonRole::Master => "master",
-        DaemonRole::Backup => "backup",
-    };
+    let role = role_name(daemon.role);
     let mut line = format!(
         "{role} sync daemon (mcast={}, syncid={}",
         daemon.interface, daemon.sync_id

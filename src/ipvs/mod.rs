@@ -7,7 +7,8 @@
 //!             connections
 //!             popt, options        what was typed after ipvsadm -> a checked command
 //!   decisions diff                 wanted + actual -> the least changes
-//!   shells    socket, command      the kernel; ipvsadm as a program
+//!   shells    socket, command,     the kernel; ipvsadm as a program; the playbook's modules
+//!             module
 //! ```
 
 #[cfg(feature = "agent")]
@@ -18,6 +19,8 @@ pub mod connections;
 pub mod diff;
 pub mod listing;
 pub mod model;
+#[cfg(feature = "agent")]
+pub mod module;
 pub mod names;
 pub mod options;
 mod popt;

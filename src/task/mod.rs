@@ -11,6 +11,7 @@ pub mod copy;
 pub mod expand;
 pub mod file;
 pub mod find;
+pub mod ipvs;
 pub mod kind;
 pub mod lineinfile;
 pub mod mode;

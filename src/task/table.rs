@@ -862,6 +862,12 @@ const INTERFACE: ArgSpec = arg("interface", Str)
     .also(&["dev", "device", "iface"]);
 const PRESENCE: &[&str] = &["present", "absent"];
 
+const LVS_PROTOCOL: ArgSpec = arg("protocol", Str)
+    .or("tcp")
+    .one_of(&["tcp", "udp", "sctp"]);
+/// Whose packets a firewall mark stands for.
+const LVS_FAMILY: ArgSpec = arg("family", Str).or("ipv4").one_of(&["ipv4", "ipv6"]);
+
 const LAB: &[ModuleSpec] = &[
     ModuleSpec::new(
         "ip_address",
@@ -906,6 +912,68 @@ const LAB: &[ModuleSpec] = &[
                 .one_of(&["up", "down", "present", "absent"]),
         ],
     ),
+    ModuleSpec::new(
+        "lvs_service",
+        Lab,
+        &[
+            // With its port: 10.0.0.1:80. Without one: every port, which needs `persistent`.
+            arg("service", Str).also(&["address"]),
+            LVS_PROTOCOL,
+            arg("fwmark", Int),
+            LVS_FAMILY,
+            arg("scheduler", Str).or("wlc"),
+            arg("scheduler_flags", List),
+            // Seconds for which a client keeps its server.
+            arg("persistent", Int),
+            arg("netmask", Str),
+            arg("engine", Str).also(&["pe"]),
+            arg("one_packet", Bool).or("false").also(&["ops"]),
+            // Each a mapping of lvs_server's arguments. Without the list servers are left
+            // alone.
+            arg("servers", RawList),
+            arg("exclusive_servers", Bool).or("true"),
+            // Many services at once; with `exclusive` there are no others.
+            arg("services", RawList),
+            arg("exclusive", Bool).or("false"),
+            arg("state", Str).or("present").one_of(PRESENCE),
+        ],
+    )
+    .rules(&[
+        OneOf(&["service", "fwmark", "services"]),
+        Exclusive(&["service", "fwmark", "services"]),
+    ]),
+    ModuleSpec::new(
+        "lvs_server",
+        Lab,
+        &[
+            arg("service", Str),
+            LVS_PROTOCOL,
+            arg("fwmark", Int),
+            LVS_FAMILY,
+            // With another port than the service's only for nat.
+            arg("server", Str).required().also(&["address"]),
+            arg("method", Str)
+                .or("dr")
+                .one_of(&["dr", "tun", "nat", "gatewaying", "ipip", "masquerading"])
+                .also(&["forwarding"]),
+            arg("weight", Int).or("1"),
+            arg("upper_threshold", Int).or("0").also(&["u_threshold"]),
+            arg("lower_threshold", Int).or("0").also(&["l_threshold"]),
+            arg("tunnel_type", Str)
+                .or("ipip")
+                .one_of(&["ipip", "gue", "gre"]),
+            arg("tunnel_port", Int),
+            arg("tunnel_checksum", Str)
+                .or("none")
+                .one_of(&["none", "full", "remote"]),
+            arg("state", Str).or("present").one_of(PRESENCE),
+        ],
+    )
+    .rules(&[
+        OneOf(&["service", "fwmark"]),
+        Exclusive(&["service", "fwmark"]),
+        Needs("tunnel_type", "gue", "tunnel_port"),
+    ]),
     ModuleSpec::new(
         "http_check",
         Lab,

@@ -22,7 +22,6 @@ const SHELLS: &[&str] = &[
     "src/vm/probe.rs",
     "src/playbook/loader.rs",
     "src/ipvs/command.rs",
-    "src/ipvs/module.rs",
     "src/ipvs/socket.rs",
     "src/vm/progress.rs",
     "src/remote/agent_file.rs",

@@ -7,8 +7,7 @@
 //!             connections
 //!             popt, options        what was typed after ipvsadm -> a checked command
 //!   decisions diff                 wanted + actual -> the least changes
-//!   shells    socket, command,     the kernel; ipvsadm as a program; the playbook's modules
-//!             module
+//!   shells    socket, command      the kernel; ipvsadm as a program
 //! ```
 
 #[cfg(feature = "agent")]
@@ -19,8 +18,6 @@ pub mod connections;
 pub mod diff;
 pub mod listing;
 pub mod model;
-#[cfg(feature = "agent")]
-pub mod module;
 pub mod names;
 pub mod options;
 mod popt;

@@ -168,6 +168,21 @@ const SERVER_FIELDS: &[&str] = &[
     "tunnel_checksum",
 ];
 
+/// Other names inside lists, as the modules' own arguments have them.
+fn aliases(name: &str) -> impl Iterator<Item = &'static str> {
+    const ALIASES: &[(&str, &str)] = &[
+        ("service", "address"),
+        ("server", "address"),
+        ("engine", "pe"),
+        ("one_packet", "ops"),
+        ("method", "forwarding"),
+        ("upper_threshold", "u_threshold"),
+        ("lower_threshold", "l_threshold"),
+    ];
+    let of_name = ALIASES.iter().filter(move |(known, _)| *known == name);
+    of_name.map(|(_, alias)| *alias)
+}
+
 /// Reads the arguments of `lvs_service`.
 pub fn wanted_service(args: &Map<String, Value>) -> Result<Wanted, ArgumentError> {
     let fields = Fields {
@@ -449,7 +464,10 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn get(&self, name: &str) -> Option<&'a Value> {
-        self.map.get(name).filter(|value| !value.is_null())
+        let value = self.map.get(name);
+        value
+            .or_else(|| aliases(name).find_map(|alias| self.map.get(alias)))
+            .filter(|value| !value.is_null())
     }
 
     fn text(&self, name: &str) -> Result<Option<String>, ArgumentError> {
@@ -510,7 +528,8 @@ impl<'a> Fields<'a> {
 
     /// Refuses names that are in none of the lists.
     fn only(&self, known: &[&[&'static str]]) -> Result<(), ArgumentError> {
-        let known = || known.iter().copied().flatten().copied();
+        let names = || known.iter().copied().flatten().copied();
+        let known = || names().chain(names().flat_map(aliases));
         match self
             .map
             .keys()
@@ -570,7 +589,7 @@ mod tests {
         json!({
             "service": "10.0.0.1:80", "scheduler": "rr",
             "servers": [
-                {"server": "10.0.0.20", "method": "dr", "upper_threshold": 4},
+                {"address": "10.0.0.20:80", "method": "dr", "upper_threshold": 4},
                 {"server": "10.0.0.30", "method": "dr", "weight": "2"},
             ],
         })

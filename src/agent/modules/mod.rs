@@ -7,6 +7,7 @@ mod copy;
 mod edit;
 mod file;
 mod inspect;
+mod ipvs;
 mod package;
 mod service;
 
@@ -29,6 +30,8 @@ pub fn find(name: &str) -> Option<Module> {
         "group" => account::group,
         "hostname" => account::hostname,
         "lineinfile" => edit::lineinfile,
+        "lvs_server" => ipvs::lvs_server,
+        "lvs_service" => ipvs::lvs_service,
         "package" | "apt" => package::package,
         "raw" | "shell" => command::shell,
         "replace" => edit::replace,

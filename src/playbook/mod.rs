@@ -4,26 +4,46 @@
 //! Nothing here runs a task. The run engine goes this way:
 //!
 //! ```text
-//! let inventory = inventory::Inventory::load(&sources, &loader)?;       hosts, groups, their variables
-//! let extra     = vars::extra(&typed, &loader)?;                        -e
-//! let playbook  = load(&paths, &loader, &Context { … })?;               Err: every problem of every file
-//! let hosts     = inventory.select(&pattern)?;                          `reals:!rs2`, nearest name when nothing matches
-//! let scope     = vars::Scope::new(…)                                   one host's variables, level by level
+//! let loader    = Arc::new(loader::Disk);
+//! let inventory = inventory::Inventory::load(&sources, &*loader)?;      or ::from_topology(&topology)
+//! let extra     = vars::extra(&typed, &*loader)?;                       -e
+//! let playbook  = load(&paths, &*loader, &Context { … })?;              every problem of every file at once
+//! let hosts     = inventory.select(&[Pattern::typed("reals:!rs2")])?;   nearest name when nothing matches
+//! let mut known = vars::Known::new(&inventory, extra, folder, &*loader)?;   lasting variables; grows with the run
+//! let scope     = vars::Scope::new(&Arc::new(known.clone()), "rs1")     one host's variables, level by level:
+//!     .with(Level::PlayVars, vars::written(&play.vars))                 …PlayVars, VarsFiles, BlockVars, TaskVars, IncludeParams
+//!     .with_value(Level::Loop, "item", item);
 //! let renderer  = render::Renderer::new(loader, seed);
-//! let value     = renderer.node(&node, &scope)?;                        a tree of templates → JSON
-//! let go        = condition::evaluate(&renderer, &expressions, &scope)?; when, until, changed_when, that
+//! let args      = renderer.in_folders(&[&task.folder]).vars(&module.args.named, &scope)?;   `omit` left out
+//! let items     = renderer.loop_items(&repeat, &scope, &[&task.folder])?;
+//! let verdict   = condition::evaluate(&renderer, &task.when, &scope)?;  also until, changed_when, failed_when, that
+//! let text      = renderer.template_file(path, &text, TemplateOptions::default(), &scope, &[])?;
 //! ```
 //!
 //! Values stay [`Node`](crate::base::yaml::Node)s with their places until they are rendered, so every message can
-//! point into the file. Files are read through a `SourceLoader` only.
+//! point into the file. Files are read through a [`SourceLoader`](files::SourceLoader) only.
 
+mod address;
+pub mod condition;
+mod context;
 pub mod files;
+mod filters;
 mod ini;
 pub mod inventory;
 mod literal;
 pub mod loader;
+mod lookup;
 pub mod model;
 pub mod pattern;
 mod place;
+mod predicates;
+mod problem;
+mod python_json;
+mod python_yaml;
+mod random;
+pub mod render;
+mod template;
+mod text_filters;
+mod value;
 pub mod vars;
 mod words;

@@ -4,6 +4,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::base::diagnostic::{Diagnostic, Origin, Source};
 
 /// A word without its quotes, and where it stands with them.
@@ -85,6 +87,21 @@ impl Splitter {
             raw: text[start..end].to_owned(),
             origin: Origin::new(source, base + start, base + end),
         })
+    }
+}
+
+/// Ansible's booleans: `yes`, `on`, `1`, `true`, `t`, `y` and their opposites, in any case.
+pub(super) fn boolean(value: &Value) -> Option<bool> {
+    let text = match value {
+        Value::Bool(value) => return Some(*value),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.trim().to_ascii_lowercase(),
+        _ => return None,
+    };
+    match text.as_str() {
+        "yes" | "on" | "1" | "true" | "t" | "y" | "1.0" => Some(true),
+        "no" | "off" | "0" | "false" | "f" | "n" | "0.0" => Some(false),
+        _ => None,
     }
 }
 

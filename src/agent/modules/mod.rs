@@ -2,14 +2,22 @@
 //! does what was decided.
 
 mod account;
+mod arp;
 mod command;
 mod copy;
 mod edit;
+mod facts;
 mod file;
+mod http;
 mod inspect;
+mod iptables;
 mod ipvs;
+mod kernel;
+mod mount;
+mod network;
 mod package;
 mod service;
+mod wait;
 
 use super::error::ModuleError;
 use super::work::Work;
@@ -21,25 +29,39 @@ pub type Module = fn(&Work) -> Result<Outcome, ModuleError>;
 /// Returns the module of this short name; `None` when the agent does not run it.
 pub fn find(name: &str) -> Option<Module> {
     Some(match name {
+        "arp_check" => arp::arp_check,
         "blockinfile" => edit::blockinfile,
         "command" => command::command,
         "copy" => copy::copy,
         "file" => file::file,
         "find" => inspect::find,
+        "get_url" => http::get_url,
         "getent" => account::getent,
         "group" => account::group,
         "hostname" => account::hostname,
+        "http_check" => http::http_check,
+        "ip_address" => network::ip_address,
+        "ip_link" => network::ip_link,
+        "ip_tunnel" => network::ip_tunnel,
+        "iptables" => iptables::iptables,
         "lineinfile" => edit::lineinfile,
         "lvs_server" => ipvs::lvs_server,
         "lvs_service" => ipvs::lvs_service,
+        "modprobe" => kernel::modprobe,
+        "mount" => mount::mount,
         "package" | "apt" => package::package,
+        "ping" => facts::ping,
         "raw" | "shell" => command::shell,
         "replace" => edit::replace,
         "service" | "systemd" => service::service,
+        "setup" => facts::setup,
         "slurp" => inspect::slurp,
         "stat" => inspect::stat,
+        "sysctl" => kernel::sysctl,
         "tempfile" => inspect::tempfile,
+        "uri" => http::uri,
         "user" => account::user,
+        "wait_for" => wait::wait_for,
         _ => return None,
     })
 }

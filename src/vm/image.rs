@@ -74,9 +74,9 @@ pub enum ImageError {
     #[error("failed to read what {program} says while it builds the image")]
     Read { program: String, source: io::Error },
     #[error(
-        "failed to build the image while {step}: {program} ended with {status}\n{tail}\nthe whole log is {}{}",
-        log.display(),
-        advice.map(|advice| format!("\n{advice}")).unwrap_or_default()
+        "failed to build the image while {step}: {program} ended with {status}{}\n{tail}\nthe whole log is {}",
+        advice.map(|advice| format!("\n{advice}; it said:")).unwrap_or_default(),
+        log.display()
     )]
     Step {
         step: String,

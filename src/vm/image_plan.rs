@@ -300,7 +300,11 @@ fn package_name(rest: &str) -> Option<&str> {
 
 /// Says what to do about a failed build, where its last lines tell the cause.
 pub fn advice(tail: &str) -> Option<&'static str> {
-    const CAUSES: [(&str, &str); 9] = [
+    const CAUSES: [(&str, &str); 10] = [
+        (
+            "enough free space",
+            "the disk is full: a build needs about 2 GiB below the cache folder",
+        ),
         (
             "No space left on device",
             "the disk is full: a build needs about 2 GiB below the cache folder",

@@ -23,8 +23,8 @@ use super::probe;
 use super::progress::Progress;
 use super::spec::Accelerator;
 
-/// A boot sector ends in a fifth of a second even when it is emulated.
-const SECTOR_DEADLINE: Duration = Duration::from_secs(5);
+/// A boot sector ends in a fifth of a second even when it is emulated; a busy host is not a broken one.
+const SECTOR_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A kernel under KVM reaches its first process in a second or two.
 const KERNEL_DEADLINE: Duration = Duration::from_secs(20);

@@ -24,6 +24,7 @@
 //! point into the file. Files are read through a [`SourceLoader`](files::SourceLoader) only.
 
 mod address;
+mod check;
 pub mod condition;
 mod context;
 pub mod files;
@@ -34,6 +35,8 @@ mod literal;
 pub mod loader;
 mod lookup;
 pub mod model;
+mod names;
+mod parse;
 pub mod pattern;
 mod place;
 mod predicates;
@@ -42,8 +45,12 @@ mod python_json;
 mod python_yaml;
 mod random;
 pub mod render;
+mod schema;
+mod task;
 mod template;
 mod text_filters;
 mod value;
 pub mod vars;
 mod words;
+
+pub use check::{Context, load, load_included};

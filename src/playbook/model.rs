@@ -6,13 +6,15 @@
 //! to look at its surroundings. What only a host can tell stays a [`Node`]: a text in it is
 //! a template, to be rendered with that host's variables.
 
-use crate::base::diagnostic::Origin;
+use crate::base::diagnostic::{Diagnostic, Origin};
 use crate::base::yaml::Node;
 
 /// What was given on the command line: the plays of all files in order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Playbook {
     pub plays: Vec<Play>,
+    /// What is likely wrong but does not keep the playbook from running.
+    pub warnings: Vec<Diagnostic>,
 }
 
 impl Playbook {
@@ -212,7 +214,7 @@ pub struct Task {
     pub run_once: Option<Setting<bool>>,
     /// Of the play, the blocks and imports around, and its own; each once.
     pub tags: Vec<String>,
-    /// Variables of the blocks around, outermost first, and the task's own last.
+    /// Variables of the blocks around, outermost first, and the task's own last, perhaps empty.
     pub vars: Vec<Vars>,
     /// Variables of the `import_tasks` around, outermost first: they beat `set_fact`.
     pub import_vars: Vec<Vars>,

@@ -140,11 +140,11 @@ fn included_outer(
 ) -> Outer {
     let mut vars = include.vars.clone();
     let own = vars.pop().unwrap_or_default();
-    let mut import_vars = include.import_vars.clone();
-    import_vars.push(own);
+    let mut include_params = include.include_params.clone();
+    include_params.push(own);
     let outer = Outer {
         vars,
-        import_vars,
+        include_params,
         inherited: include.inherited.clone(),
         connection: include.connection.clone(),
         remote_user: include.remote_user.clone(),
@@ -424,7 +424,7 @@ fn check_files(task: &Task, playbook_folder: &str, reader: &mut Reader<'_>) {
 
 /// Variables of every place a task has them, for [`Names`].
 pub(super) fn task_vars(task: &Task) -> impl Iterator<Item = &Vars> {
-    task.vars.iter().chain(&task.import_vars)
+    task.vars.iter().chain(&task.include_params)
 }
 
 #[cfg(test)]
@@ -840,14 +840,14 @@ mod tests {
     }
 
     #[test]
-    fn imports_are_unfolded_and_their_variables_are_parameters() {
+    fn imports_are_unfolded_and_their_variables_are_as_a_blocks() {
         let playbook = tasks(
             "  - import_tasks: more.yml\n    vars: {weight: 9}\n    tags: outer\n    when: true\n",
         )
         .expect("good");
         let task = only(&playbook);
         assert_eq!(task.tags, ["outer", "inner"]);
-        assert_eq!(task.import_vars.len(), 1);
+        assert_eq!((task.include_params.len(), task.vars.len()), (0, 2));
         assert_eq!(task.when.len(), 1);
         assert_eq!(task.folder, "tasks");
     }
@@ -881,7 +881,7 @@ mod tests {
         let steps = load_included("more.yml", include, spec, "", &loader).expect("good");
         let task = steps[0].tasks().next().expect("a task");
         assert_eq!(task.tags, ["inner"]);
-        assert!(task.import_vars[0].get("weight").is_some());
+        assert!(task.include_params[0].get("weight").is_some());
     }
 
     proptest! {

@@ -216,8 +216,9 @@ pub struct Task {
     pub tags: Vec<String>,
     /// Variables of the blocks around, outermost first, and the task's own last, perhaps empty.
     pub vars: Vec<Vars>,
-    /// Variables of the `import_tasks` around, outermost first: they beat `set_fact`.
-    pub import_vars: Vec<Vars>,
+    /// Variables of the `include_tasks` around, outermost first: they beat `set_fact`
+    /// ([`Level::IncludeParams`](super::vars::Level)).
+    pub include_params: Vec<Vars>,
     pub connection: Option<Node>,
     pub remote_user: Option<Node>,
     pub inherited: Inherited,

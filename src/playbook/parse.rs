@@ -31,7 +31,7 @@ pub(super) struct Outer {
     pub when: Vec<Node>,
     pub tags: Vec<String>,
     pub vars: Vec<Vars>,
-    pub import_vars: Vec<Vars>,
+    pub include_params: Vec<Vars>,
     pub notify: Vec<Node>,
     pub inherited: Inherited,
     pub delegate_to: Option<Node>,

@@ -50,7 +50,7 @@ impl Reader<'_> {
         self.check_args(&call, &args);
         let inner = self.inner(node, outer);
         if call.spec.name == "import_tasks" {
-            return self.import(&args, inner, outer, node, place);
+            return self.import(&args, &inner, node, place);
         }
         let Some(action) = self.action(&call, args) else {
             return Vec::new();
@@ -60,14 +60,7 @@ impl Reader<'_> {
         ))]
     }
 
-    fn import(
-        &mut self,
-        args: &Args,
-        mut inner: Outer,
-        outer: &Outer,
-        node: &Node,
-        place: Place,
-    ) -> Vec<Step> {
+    fn import(&mut self, args: &Args, inner: &Outer, node: &Node, place: Place) -> Vec<Step> {
         if node.get("loop").is_some()
             || node.as_map().is_some_and(|keys| {
                 keys.iter()
@@ -77,12 +70,8 @@ impl Reader<'_> {
             let problem = Diagnostic::error("import_tasks cannot loop").at(&node.origin);
             self.report(problem.help("use include_tasks, which is read when it runs"));
         }
-        // The import's own variables are parameters: they beat `set_fact`.
-        if inner.vars.len() > outer.vars.len() {
-            inner.import_vars.extend(inner.vars.pop());
-        }
         match args.free_form.as_ref().or_else(|| args.named.get("file")) {
-            Some(file) => self.import_tasks(file, &inner, place),
+            Some(file) => self.import_tasks(file, inner, place),
             None => Vec::new(),
         }
     }
@@ -443,7 +432,7 @@ impl Reader<'_> {
             run_once: inner.run_once,
             tags: inner.tags,
             vars: inner.vars,
-            import_vars: inner.import_vars,
+            include_params: inner.include_params,
             connection: inner.connection,
             remote_user: inner.remote_user,
             inherited: inner.inherited,

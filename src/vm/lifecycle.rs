@@ -1,0 +1,368 @@
+//! What a machine is in, and how all machines of a lab go through an operation as one.
+//!
+//! A saved state is worth something only when all machines were stopped together: heartbeats
+//! and replication streams must agree. So an operation is a list of *phases*, each done by all
+//! machines side by side, and no machine enters a phase before all have left the one before:
+//!
+//! ```text
+//!  save:  pause-all ──► save-all ──► resume-all            (failure: resume-all)
+//!  load:  start-all ──► load-all ──► resume-all ──► wake-all   (failure: kill-all)
+//!  boot:  start-all ──► resume-all ──► await-boot-all          (failure: kill-all)
+//! ```
+//!
+//! [`Group`] takes what happened and says what to do next; a driver does it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// What became of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MachineState {
+    /// The lab is not up.
+    Off,
+    Running,
+    /// Frozen by a fault, or by an operation that was cut short.
+    Paused,
+    /// Its power was cut by a fault.
+    Killed,
+    /// Its QEMU is gone and nobody asked for that.
+    Crashed,
+}
+
+impl MachineState {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Killed => "killed",
+            Self::Crashed => "crashed",
+        }
+    }
+
+    /// Judges from what is there, whether the lab is up, and whether a fault cut the power.
+    pub fn judge(process: MachineProcess, lab_is_up: bool, was_killed: bool) -> Self {
+        match process {
+            MachineProcess::Paused => Self::Paused,
+            MachineProcess::Running => Self::Running,
+            MachineProcess::Gone if !lab_is_up => Self::Off,
+            MachineProcess::Gone if was_killed => Self::Killed,
+            MachineProcess::Gone => Self::Crashed,
+        }
+    }
+}
+
+/// What is there of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MachineProcess {
+    Gone,
+    Running,
+    /// QEMU is there and says that the guest does not run.
+    Paused,
+}
+
+/// What `up` has to do, judged from all machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpPlan {
+    /// Nothing: all run.
+    Nothing,
+    /// All are there, some paused without a fault that says so: let them go on.
+    Resume,
+    /// Put the whole lab into its clean state.
+    Load,
+}
+
+impl UpPlan {
+    /// `paused_by_fault` are the machines somebody froze on purpose.
+    pub fn new(machines: &[(String, MachineState)], paused_by_fault: &BTreeSet<String>) -> Self {
+        let alive =
+            |state: MachineState| matches!(state, MachineState::Running | MachineState::Paused);
+        if !machines.iter().all(|(_, state)| alive(*state)) {
+            Self::Load
+        } else if machines
+            .iter()
+            .any(|(name, state)| *state == MachineState::Paused && !paused_by_fault.contains(name))
+        {
+            Self::Resume
+        } else {
+            Self::Nothing
+        }
+    }
+}
+
+/// One thing done by every machine before any does the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Start,
+    Pause,
+    Save,
+    Load,
+    Resume,
+    /// Set the clock, hand over keys, see that it answers.
+    Wake,
+    /// Wait for the end of the boot and for idleness.
+    AwaitBoot,
+    Kill,
+}
+
+impl Phase {
+    /// Completes "failed to … MACHINE".
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Pause => "pause",
+            Self::Save => "save",
+            Self::Load => "load the saved state of",
+            Self::Resume => "resume",
+            Self::Wake => "wake",
+            Self::AwaitBoot => "boot",
+            Self::Kill => "stop",
+        }
+    }
+
+    /// Says what is going on while it goes on.
+    pub fn progress(self) -> &'static str {
+        match self {
+            Self::Start => "starting QEMU",
+            Self::Pause => "pausing the machines",
+            Self::Save => "saving memory and disks",
+            Self::Load => "loading memory",
+            Self::Resume => "letting the machines go on",
+            Self::Wake => "setting clocks, waiting for answers",
+            Self::AwaitBoot => "booting, waiting until every machine is idle",
+            Self::Kill => "stopping the machines",
+        }
+    }
+}
+
+/// Phases, and the one that mends a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    pub phases: &'static [Phase],
+    pub mend: Phase,
+}
+
+pub const SAVE: Operation = Operation {
+    phases: &[Phase::Pause, Phase::Save, Phase::Resume],
+    mend: Phase::Resume,
+};
+/// Saves and leaves the machines paused: for those about to be stopped.
+pub const SAVE_LAST: Operation = Operation {
+    phases: &[Phase::Pause, Phase::Save],
+    mend: Phase::Resume,
+};
+pub const LOAD: Operation = Operation {
+    phases: &[Phase::Start, Phase::Load, Phase::Resume, Phase::Wake],
+    mend: Phase::Kill,
+};
+pub const BOOT: Operation = Operation {
+    phases: &[Phase::Start, Phase::Resume, Phase::AwaitBoot],
+    mend: Phase::Kill,
+};
+pub const RESUME: Operation = Operation {
+    phases: &[Phase::Resume],
+    mend: Phase::Resume,
+};
+
+/// What a driver tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupEvent {
+    Begin,
+    Done { machine: usize },
+    Failed { machine: usize },
+}
+
+/// What a driver does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupAction {
+    /// Every machine does this, and each reports its end once.
+    All(Phase),
+    /// All phases are done.
+    Finish,
+    /// A phase failed and the mending is over.
+    GiveUp,
+}
+
+/// All machines on their way through one operation.
+#[derive(Debug)]
+pub struct Group {
+    operation: Operation,
+    /// Index of the phase under way; past the end while mending.
+    phase: usize,
+    machine_count: usize,
+    reported: BTreeSet<usize>,
+    failed: bool,
+    mending: bool,
+}
+
+impl Group {
+    pub fn new(operation: Operation, machine_count: usize) -> Self {
+        Self {
+            operation,
+            phase: 0,
+            machine_count,
+            reported: BTreeSet::new(),
+            failed: false,
+            mending: false,
+        }
+    }
+
+    /// Takes one event; an action comes once all machines have reported.
+    pub fn handle(&mut self, event: GroupEvent) -> Option<GroupAction> {
+        match event {
+            GroupEvent::Begin => return Some(GroupAction::All(self.operation.phases[0])),
+            GroupEvent::Done { machine } => self.reported.insert(machine),
+            GroupEvent::Failed { machine } => {
+                self.failed = true;
+                self.reported.insert(machine)
+            }
+        };
+        if self.reported.len() < self.machine_count {
+            return None;
+        }
+        self.reported.clear();
+        Some(self.next())
+    }
+
+    fn next(&mut self) -> GroupAction {
+        if self.mending {
+            return GroupAction::GiveUp;
+        }
+        if self.failed {
+            self.mending = true;
+            return GroupAction::All(self.operation.mend);
+        }
+        self.phase += 1;
+        match self.operation.phases.get(self.phase) {
+            Some(phase) => GroupAction::All(*phase),
+            None => GroupAction::Finish,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs an operation in which one machine fails in one phase; returns all actions.
+    fn run(
+        operation: Operation,
+        machines: usize,
+        failure: Option<(Phase, usize)>,
+    ) -> Vec<GroupAction> {
+        let mut group = Group::new(operation, machines);
+        let mut actions = vec![group.handle(GroupEvent::Begin).expect("the first phase")];
+        while let Some(&GroupAction::All(phase)) = actions.last() {
+            for machine in (0..machines).rev() {
+                let event = if failure == Some((phase, machine)) {
+                    GroupEvent::Failed { machine }
+                } else {
+                    GroupEvent::Done { machine }
+                };
+                let action = group.handle(event);
+                assert_eq!(
+                    action.is_some(),
+                    machine == 0,
+                    "only the last report moves on"
+                );
+                actions.extend(action);
+            }
+        }
+        actions
+    }
+
+    #[test]
+    fn nobody_is_saved_before_all_are_paused_nor_resumed_before_all_are_saved() {
+        assert_eq!(
+            run(SAVE, 3, None),
+            [
+                GroupAction::All(Phase::Pause),
+                GroupAction::All(Phase::Save),
+                GroupAction::All(Phase::Resume),
+                GroupAction::Finish
+            ]
+        );
+    }
+
+    #[test]
+    fn a_failed_save_lets_all_go_on() {
+        assert_eq!(
+            run(SAVE, 3, Some((Phase::Save, 1))),
+            [
+                GroupAction::All(Phase::Pause),
+                GroupAction::All(Phase::Save),
+                GroupAction::All(Phase::Resume),
+                GroupAction::GiveUp
+            ]
+        );
+    }
+
+    #[test]
+    fn a_failed_load_leaves_nothing_half_up() {
+        let actions = run(LOAD, 2, Some((Phase::Start, 0)));
+        assert_eq!(
+            actions[1..],
+            [GroupAction::All(Phase::Kill), GroupAction::GiveUp]
+        );
+    }
+
+    #[test]
+    fn a_machine_that_reports_twice_counts_once() {
+        let mut group = Group::new(SAVE, 2);
+        group.handle(GroupEvent::Begin);
+        assert_eq!(group.handle(GroupEvent::Done { machine: 0 }), None);
+        assert_eq!(group.handle(GroupEvent::Done { machine: 0 }), None);
+        assert!(group.handle(GroupEvent::Done { machine: 1 }).is_some());
+    }
+
+    #[test]
+    fn a_machine_is_judged_by_what_is_there_and_what_was_asked() {
+        use MachineProcess::{Gone, Paused, Running};
+        assert_eq!(
+            MachineState::judge(Running, true, false),
+            MachineState::Running
+        );
+        assert_eq!(
+            MachineState::judge(Paused, true, true),
+            MachineState::Paused
+        );
+        assert_eq!(MachineState::judge(Gone, true, true), MachineState::Killed);
+        assert_eq!(
+            MachineState::judge(Gone, true, false),
+            MachineState::Crashed
+        );
+        assert_eq!(MachineState::judge(Gone, false, false), MachineState::Off);
+    }
+
+    #[test]
+    fn up_mends_what_an_interrupted_command_left() {
+        let lab = |second| {
+            vec![
+                ("a".to_owned(), MachineState::Running),
+                ("b".to_owned(), second),
+            ]
+        };
+        let none = BTreeSet::new();
+        assert_eq!(
+            UpPlan::new(&lab(MachineState::Running), &none),
+            UpPlan::Nothing
+        );
+        assert_eq!(
+            UpPlan::new(&lab(MachineState::Paused), &none),
+            UpPlan::Resume
+        );
+        assert_eq!(
+            UpPlan::new(
+                &lab(MachineState::Paused),
+                &BTreeSet::from(["b".to_owned()])
+            ),
+            UpPlan::Nothing
+        );
+        assert_eq!(
+            UpPlan::new(&lab(MachineState::Crashed), &none),
+            UpPlan::Load
+        );
+    }
+}

@@ -30,6 +30,20 @@ const SHELLS: &[&str] = &[
     "src/remote/openssh.rs",
     "src/remote/reconnect.rs",
     "src/report/progress.rs",
+    "src/cli/topology.rs",
+    "src/vm/console.rs",
+    "src/vm/control.rs",
+    "src/vm/driver.rs",
+    "src/vm/fault.rs",
+    "src/vm/forward.rs",
+    "src/vm/keys.rs",
+    "src/vm/lab.rs",
+    "src/vm/netns.rs",
+    "src/vm/process.rs",
+    "src/vm/qmp.rs",
+    "src/vm/remote.rs",
+    "src/vm/snapshot.rs",
+    "src/vm/state.rs",
 ];
 
 /// What a pure file may not name.

@@ -7,10 +7,16 @@ pub mod exit;
 pub mod folder;
 pub mod run;
 pub mod settings;
+pub mod topology;
 
 use std::io::{self, Write};
 
 /// Prints one text for the user. A reader that went away (`halab status | head -1`) is no error.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Tells the user something that is no result.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }

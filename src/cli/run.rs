@@ -26,6 +26,19 @@ fn run_in_lab(settings: &Settings, command: &Command) -> anyhow::Result<Exit> {
     match command {
         Command::Doctor(args) => super::doctor::doctor(settings, args),
         Command::Bench(args) => super::bench::bench(settings, args),
+        Command::Up(args) => super::topology::up(settings, args),
+        Command::Down(args) => super::topology::down(settings, args),
+        Command::Reset(args) => super::topology::reset(settings, args),
+        Command::Status => super::topology::status(settings),
+        Command::Snapshot(args) => super::topology::snapshot(settings, args),
+        Command::Ssh(args) => super::topology::ssh(settings, args),
+        Command::Shell(args) => super::topology::shell(settings, args),
+        Command::Console(args) => super::topology::console(settings, args),
+        Command::Forward(args) => super::topology::forward(settings, args),
+        Command::Fault(args) => super::topology::fault(settings, args),
+        Command::InternalConnect(args) => super::topology::internal_connect(settings, args),
+        Command::InternalEnter(args) => super::topology::internal_enter(settings, args),
+        Command::InternalHold(args) => super::topology::internal_hold(settings, args),
         command => anyhow::bail!("{command:?} is not in this build"),
     }
 }

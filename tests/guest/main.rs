@@ -6,6 +6,7 @@
 mod exercises;
 #[path = "../support/mod.rs"]
 mod support;
+mod topology;
 
 use std::process::ExitCode;
 
@@ -16,7 +17,8 @@ use support::Lab;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let mut trials: Vec<Trial> = exercises::trials();
+    let mut trials: Vec<Trial> = topology::trials();
+    trials.extend(exercises::trials());
     if !arguments.list
         && let Err(why) = machine_is_ready()
     {

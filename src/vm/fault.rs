@@ -1,0 +1,199 @@
+//! Breaks machines and cables on purpose, and mends them. Each fault says whether it changed
+//! anything, and is written down, so that `status` can show what is broken.
+
+use std::process::{Command, Stdio};
+
+use super::argv::Beginning;
+use super::lab::{Lab, LabError, acting, run_group};
+use super::lifecycle::{self, MachineProcess, MachineState};
+use super::netns::Holder;
+use super::network::loss_command;
+use super::progress::Progress;
+use super::state::{Faults, LabLock, LabRecord};
+
+impl Lab {
+    pub fn set_link(
+        &self,
+        _lock: &LabLock,
+        machine: &str,
+        nic: &str,
+        up: bool,
+    ) -> Result<bool, LabError> {
+        let place = self.nic(machine, nic)?;
+        let (holder, mut record) = self.running(machine)?;
+        let changed = record.faults.links_down.contains(&place) == up;
+        let driver = self.driver(holder, self.machine(machine)?);
+        driver
+            .with_qmp(|qmp| qmp.set_link(nic, up))
+            .map_err(|source| acting(machine, source))?;
+        if up {
+            record.faults.links_down.remove(&place);
+        } else {
+            record.faults.links_down.insert(place);
+        }
+        self.folders.save_record(&record)?;
+        Ok(changed)
+    }
+
+    pub fn set_paused(
+        &self,
+        _lock: &LabLock,
+        machine: &str,
+        paused: bool,
+    ) -> Result<bool, LabError> {
+        let (holder, mut record) = self.running(machine)?;
+        let driver = self.driver(holder, self.machine(machine)?);
+        let changed = driver
+            .with_qmp(|qmp| {
+                let was_paused = !qmp.is_running()?;
+                if paused { qmp.pause() } else { qmp.resume() }?;
+                Ok(was_paused != paused)
+            })
+            .map_err(|source| acting(machine, source))?;
+        if paused {
+            record.faults.paused.insert(machine.to_owned());
+        } else {
+            record.faults.paused.remove(machine);
+        }
+        self.folders.save_record(&record)?;
+        Ok(changed)
+    }
+
+    /// Cuts a machine's power.
+    pub fn kill(&self, _lock: &LabLock, machine: &str) -> Result<bool, LabError> {
+        let spec = self.machine(machine)?;
+        let holder = self.holder().ok_or(LabError::NotUp)?;
+        let mut record = self.folders.record()?;
+        let driver = self.driver(holder, spec);
+        let changed = driver.pid().is_some();
+        // First, so that a kill of this very process does not make it look like a crash.
+        record.faults.killed.insert(machine.to_owned());
+        record.faults.paused.remove(machine);
+        record.faults.links_down.retain(|(name, _)| name != machine);
+        self.folders.save_record(&record)?;
+        driver.kill().map_err(|source| acting(machine, source))?;
+        Ok(changed)
+    }
+
+    /// Gives a machine without power its power back: it boots from its disks as they are.
+    pub fn power_on(
+        &self,
+        _lock: &LabLock,
+        machine: &str,
+        progress: &dyn Progress,
+    ) -> Result<bool, LabError> {
+        let spec = self.machine(machine)?;
+        let holder = self.holder().ok_or(LabError::NotUp)?;
+        let driver = self.driver(holder, spec);
+        if driver.pid().is_some() {
+            return Ok(false);
+        }
+        let mut record = self.folders.record()?;
+        let index = self
+            .topology
+            .machines
+            .iter()
+            .position(|each| each.name == machine)
+            .expect("found above");
+        let task = self
+            .tasks(&record, &self.keys()?, Beginning::Boot)?
+            .remove(index);
+        run_group(
+            lifecycle::BOOT,
+            std::slice::from_ref(&driver),
+            std::slice::from_ref(&task),
+            progress,
+        )?;
+        progress.done();
+        record.faults.killed.remove(machine);
+        self.folders.save_record(&record)?;
+        Ok(true)
+    }
+
+    /// Loses a share of the packets on their way to a card.
+    pub fn set_loss(
+        &self,
+        _lock: &LabLock,
+        machine: &str,
+        nic: &str,
+        percent: u8,
+    ) -> Result<bool, LabError> {
+        let place = self.nic(machine, nic)?;
+        self.holder().ok_or(LabError::NotUp)?;
+        let mut record = self.folders.record()?;
+        let before = record.faults.loss.get(&place).copied().unwrap_or(0);
+        if before == percent {
+            return Ok(false);
+        }
+        // Written down first: taking away a rule that is not there is harmless.
+        record.faults.loss.insert(place.clone(), percent);
+        self.folders.save_record(&record)?;
+        self.shape(machine, nic, percent)?;
+        if percent == 0 {
+            record.faults.loss.remove(&place);
+            self.folders.save_record(&record)?;
+        }
+        Ok(true)
+    }
+
+    /// Returns the lab's record of what is broken.
+    pub fn faults(&self) -> Result<Faults, LabError> {
+        Ok(self.folders.record()?.faults)
+    }
+
+    pub(super) fn clear_losses(&self, faults: &Faults) {
+        for (machine, nic) in faults.loss.keys() {
+            if self.nic(machine, nic).is_ok() {
+                // A rule that was written down and never set is no failure.
+                let _ = self.shape(machine, nic, 0);
+            }
+        }
+    }
+
+    fn shape(&self, machine: &str, nic: &str, percent: u8) -> Result<(), LabError> {
+        let spec = self.machine(machine)?;
+        let tap = spec.nic(nic).map_or("", |nic| nic.tap.as_str());
+        let enter = self.access().enter;
+        let shaped = Command::new(&enter[0])
+            .args(&enter[1..])
+            .arg("tc")
+            .args(loss_command(tap, percent))
+            .stdin(Stdio::null())
+            .output();
+        let reason = match shaped {
+            Ok(output) if output.status.success() => return Ok(()),
+            Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(LabError::Shape {
+            machine: machine.to_owned(),
+            reason,
+        })
+    }
+
+    fn nic(&self, machine: &str, nic: &str) -> Result<(String, String), LabError> {
+        let spec = self.machine(machine)?;
+        if spec.nic(nic).is_some() {
+            return Ok((machine.to_owned(), nic.to_owned()));
+        }
+        Err(LabError::NoNic {
+            machine: machine.to_owned(),
+            nic: nic.to_owned(),
+            known: spec.nics.iter().map(|nic| nic.name.clone()).collect(),
+        })
+    }
+
+    fn running(&self, machine: &str) -> Result<(Holder, LabRecord), LabError> {
+        let spec = self.machine(machine)?;
+        let holder = self.holder().ok_or(LabError::NotUp)?;
+        let record = self.folders.record()?;
+        if self.driver(holder, spec).pid().is_none() {
+            let killed = record.faults.killed.contains(machine);
+            return Err(LabError::MachineIs {
+                machine: machine.to_owned(),
+                state: MachineState::judge(MachineProcess::Gone, record.up, killed),
+            });
+        }
+        Ok((holder, record))
+    }
+}

@@ -1,0 +1,250 @@
+//! Speaks QMP with one QEMU: commands of the qapi crate, each with a deadline.
+//!
+//! The crate's own clients end when an event arrives that their schema does not know, and
+//! every QEMU brings new ones; so the lines are read here, events are passed over, and the
+//! crate gives commands and answers their types.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use qapi::qmp::{self, QmpCommand};
+use serde_json::Value;
+
+use super::process::connect_socket;
+
+/// Longest answer read; the largest asked for (block devices) stays below 100 KiB.
+const LINE_BYTES_MAX: u64 = 4 << 20;
+/// QEMU answers at once, unless the host is out of breath.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(20);
+/// Between two looks at a migration, which takes a tenth of a second.
+const MIGRATION_POLL: Duration = Duration::from_millis(4);
+/// No limit that a disk could reach; QEMU's own would slow a save down.
+const MIGRATION_BYTES_PER_SECOND: u64 = 1 << 40;
+
+#[derive(Debug, thiserror::Error)]
+pub enum QmpError {
+    #[error("failed to connect to QEMU's monitor")]
+    Connect(#[source] io::Error),
+    #[error("QEMU's monitor did not greet as one: `{line}`")]
+    Greeting { line: String },
+    #[error("failed to send `{command}` to QEMU")]
+    Send {
+        command: &'static str,
+        source: io::Error,
+    },
+    #[error("no answer from QEMU to `{command}`")]
+    Receive {
+        command: &'static str,
+        source: io::Error,
+    },
+    #[error("QEMU refused `{command}`: {reason}")]
+    Refused {
+        command: &'static str,
+        reason: String,
+    },
+    #[error("QEMU's answer to `{command}` was not understood")]
+    Answer {
+        command: &'static str,
+        source: serde_json::Error,
+    },
+    #[error("QEMU could not move the machine's memory: {reason}")]
+    Migration { reason: String },
+    #[error("the machine's memory did not move within {seconds} s")]
+    MigrationDeadline { seconds: u64 },
+}
+
+/// A connection to one QEMU's monitor. QEMU serves one at a time on each of its sockets.
+#[derive(Debug)]
+pub struct Qmp {
+    reader: BufReader<UnixStream>,
+}
+
+impl Qmp {
+    /// Connects, reads the greeting and leaves the negotiation. Waits up to `deadline` for a
+    /// QEMU that is still opening its socket.
+    pub fn connect(socket: &Path, deadline: Duration) -> Result<Self, QmpError> {
+        let stream = connect_socket(socket, deadline).map_err(QmpError::Connect)?;
+        let mut qmp = Self {
+            reader: BufReader::new(stream),
+        };
+        let greeting = qmp
+            .line(Instant::now() + deadline)
+            .map_err(QmpError::Connect)?;
+        if serde_json::from_str::<qmp::QapiCapabilities>(&greeting).is_err() {
+            return Err(QmpError::Greeting { line: greeting });
+        }
+        qmp.execute(&qmp::qmp_capabilities { enable: None })?;
+        Ok(qmp)
+    }
+
+    /// Runs one command.
+    pub fn execute<C: QmpCommand>(&mut self, command: &C) -> Result<C::Ok, QmpError> {
+        let deadline = Instant::now() + COMMAND_DEADLINE;
+        let name = C::NAME;
+        let mut text =
+            serde_json::to_vec(&qapi::Execute::<_, u32>::new(command, None)).map_err(|source| {
+                QmpError::Answer {
+                    command: name,
+                    source,
+                }
+            })?;
+        text.push(b'\n');
+        self.reader
+            .get_mut()
+            .write_all(&text)
+            .map_err(|source| QmpError::Send {
+                command: name,
+                source,
+            })?;
+        loop {
+            let line = self.line(deadline).map_err(|source| QmpError::Receive {
+                command: name,
+                source,
+            })?;
+            let answer = |source| QmpError::Answer {
+                command: name,
+                source,
+            };
+            let mut message: Value = serde_json::from_str(&line).map_err(answer)?;
+            if let Some(error) = message.get("error") {
+                let reason = error["desc"].as_str().unwrap_or("no reason given");
+                return Err(QmpError::Refused {
+                    command: name,
+                    reason: reason.to_owned(),
+                });
+            }
+            if let Some(returned) = message.get_mut("return") {
+                return serde_json::from_value(returned.take()).map_err(answer);
+            }
+        }
+    }
+
+    fn line(&mut self, deadline: Instant) -> io::Result<String> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.reader
+            .get_ref()
+            .set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        let mut line = String::new();
+        let count = (&mut self.reader)
+            .take(LINE_BYTES_MAX)
+            .read_line(&mut line)?;
+        if count == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "QEMU closed its monitor",
+            ));
+        }
+        if !line.ends_with('\n') {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "an answer without end",
+            ));
+        }
+        Ok(line)
+    }
+
+    pub fn is_running(&mut self) -> Result<bool, QmpError> {
+        Ok(self.execute(&qmp::query_status {})?.running)
+    }
+
+    pub fn pause(&mut self) -> Result<(), QmpError> {
+        self.execute(&qmp::stop {}).map(drop)
+    }
+
+    pub fn resume(&mut self) -> Result<(), QmpError> {
+        self.execute(&qmp::cont {}).map(drop)
+    }
+
+    pub fn set_link(&mut self, nic: &str, up: bool) -> Result<(), QmpError> {
+        let name = nic.to_owned();
+        self.execute(&qmp::set_link { name, up }).map(drop)
+    }
+
+    /// Returns the block node a disk writes to now.
+    pub fn top_node(&mut self, disk: &str) -> Result<Option<String>, QmpError> {
+        let devices = self.execute(&qmp::query_block {})?;
+        Ok(devices
+            .into_iter()
+            .find(|device| {
+                device
+                    .qdev
+                    .as_deref()
+                    .is_some_and(|qdev| qdev == disk || qdev.rsplit('/').nth(0) == Some(disk))
+            })
+            .and_then(|device| device.inserted)
+            .and_then(|inserted| inserted.node_name))
+    }
+
+    /// Freezes what a disk writes to and puts a new layer on it.
+    pub fn add_layer(&mut self, disk: &str, layer: Value) -> Result<(), QmpError> {
+        const COMMAND: &str = "blockdev-add";
+        let node = self.top_node(disk)?.ok_or_else(|| QmpError::Refused {
+            command: "query-block",
+            reason: format!("it has no disk `{disk}`"),
+        })?;
+        let overlay = layer["node-name"].as_str().unwrap_or_default().to_owned();
+        let options: qmp::BlockdevOptions =
+            serde_json::from_value(layer).map_err(|source| QmpError::Answer {
+                command: COMMAND,
+                source,
+            })?;
+        self.execute(&qmp::blockdev_add(options))?;
+        self.execute(&qmp::blockdev_snapshot(qmp::BlockdevSnapshot {
+            node,
+            overlay,
+        }))?;
+        Ok(())
+    }
+
+    /// Writes the memory of a paused machine into a file.
+    pub fn save_memory(&mut self, file: &str, deadline: Duration) -> Result<(), QmpError> {
+        let parameters = serde_json::json!({ "max-bandwidth": MIGRATION_BYTES_PER_SECOND });
+        let parameters: qmp::MigrateSetParameters =
+            serde_json::from_value(parameters).map_err(|source| QmpError::Answer {
+                command: "migrate-set-parameters",
+                source,
+            })?;
+        self.execute(&qmp::migrate_set_parameters(parameters))?;
+        self.execute(&qmp::migrate {
+            uri: Some(format!("file:{file}")),
+            channels: None,
+            detach: None,
+            resume: None,
+        })?;
+        self.await_migration(deadline)
+    }
+
+    /// Reads the memory of a machine that was started to load it.
+    pub fn load_memory(&mut self, file: &str, deadline: Duration) -> Result<(), QmpError> {
+        self.execute(&qmp::migrate_incoming {
+            uri: Some(format!("file:{file}")),
+            channels: None,
+            exit_on_error: None,
+        })?;
+        self.await_migration(deadline)
+    }
+
+    fn await_migration(&mut self, deadline: Duration) -> Result<(), QmpError> {
+        let end = Instant::now() + deadline;
+        loop {
+            let info = self.execute(&qmp::query_migrate {})?;
+            match info.status {
+                Some(qmp::MigrationStatus::completed) => return Ok(()),
+                Some(qmp::MigrationStatus::failed | qmp::MigrationStatus::cancelled) => {
+                    return Err(QmpError::Migration {
+                        reason: info.error_desc.unwrap_or_else(|| "no reason given".into()),
+                    });
+                }
+                _ if Instant::now() >= end => {
+                    return Err(QmpError::MigrationDeadline {
+                        seconds: deadline.as_secs(),
+                    });
+                }
+                _ => thread::sleep(MIGRATION_POLL),
+            }
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! The lab's folder: what is in it, what is recorded, and who may change it.
+//!
+//! ```text
+//! $XDG_STATE_HOME/halab/LAB/
+//!   lab.json        the record: disks' layers, faults; written before QEMU is told
+//!   lock  holder    who works on the lab; process 1 of its namespaces
+//!   ssh_config known_hosts id_ed25519[.pub] host_keys/VM[.pub]
+//!   disks/          layers; base.qcow2 is the image
+//!   machines/VM/    sockets, serial.log, qemu.log, credentials
+//!   snapshots/NAME/ manifest.json, VM.ram
+//!   forwards/PID    open forwards, each locked by its process
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::argv::{DISKS_FOLDER, machine_folder};
+use super::layers::Layers;
+use super::spec::Accelerator;
+
+const RECORD_FILE: &str = "lab.json";
+const LOCK_FILE: &str = "lock";
+/// Raised when the record's meaning changes.
+const RECORD_VERSION: u32 = 1;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("failed to {what} {}", path.display())]
+    File {
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("{} is damaged; `halab down --purge` starts afresh", path.display())]
+    Damaged {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    #[error("the lab `{lab}` is in use: {holder}")]
+    InUse { lab: String, holder: String },
+}
+
+/// What the kernel and QEMU do not know about a lab.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabRecord {
+    pub version: u32,
+    /// Whether the lab is meant to be up: machines that are missing have crashed.
+    pub up: bool,
+    /// Of the topology the disks belong to.
+    pub topology_key: String,
+    /// What the machines were started with.
+    pub boot: Option<BootFiles>,
+    /// The snapshot the machines were last put into.
+    pub state_of: Option<String>,
+    /// Each machine's disks in the order of the topology.
+    pub disks: BTreeMap<String, Vec<Layers>>,
+    /// The number in the next layer's name.
+    pub next_layer: u64,
+    #[serde(default)]
+    pub faults: Faults,
+}
+
+/// What a machine needs besides its disks. The files are in the folder of disks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootFiles {
+    pub kernel: String,
+    pub initrd: String,
+    pub accelerator: Accelerator,
+}
+
+/// What was broken on purpose and not mended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Faults {
+    pub killed: BTreeSet<String>,
+    pub paused: BTreeSet<String>,
+    /// `VM NIC` of each pulled cable.
+    pub links_down: BTreeSet<(String, String)>,
+    /// Per cent of packets lost, by `VM NIC`.
+    #[serde(with = "loss_list")]
+    pub loss: BTreeMap<(String, String), u8>,
+}
+
+/// JSON's keys are text, so the losses are a list.
+mod loss_list {
+    use super::BTreeMap;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    type Losses = BTreeMap<(String, String), u8>;
+
+    pub(super) fn serialize<S: Serializer>(
+        losses: &Losses,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        losses.iter().collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Losses, D::Error> {
+        Ok(Vec::<((String, String), u8)>::deserialize(deserializer)?
+            .into_iter()
+            .collect())
+    }
+}
+
+/// Paths in the lab's folder.
+#[derive(Clone, Debug)]
+pub struct LabFolders {
+    pub lab: String,
+    pub root: PathBuf,
+}
+
+impl LabFolders {
+    pub fn disks(&self) -> PathBuf {
+        self.root.join(DISKS_FOLDER)
+    }
+
+    pub fn machine(&self, machine: &str) -> PathBuf {
+        self.root.join(machine_folder(machine))
+    }
+
+    pub fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
+    pub fn snapshot(&self, name: &str) -> PathBuf {
+        self.snapshots().join(name)
+    }
+
+    pub fn forwards(&self) -> PathBuf {
+        self.root.join("forwards")
+    }
+
+    pub fn ssh_config(&self) -> PathBuf {
+        self.root.join("ssh_config")
+    }
+
+    /// Makes the folder and those in it that always are there. Nobody else may look in: keys
+    /// and consoles are there.
+    pub fn create(&self) -> Result<(), StateError> {
+        for path in [self.disks(), self.snapshots(), self.forwards()] {
+            create_folder(&path)?;
+        }
+        fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700)).map_err(|source| {
+            StateError::File {
+                what: "protect",
+                path: self.root.clone(),
+                source,
+            }
+        })
+    }
+
+    /// Returns the record; a lab that was never up has an empty one.
+    pub fn record(&self) -> Result<LabRecord, StateError> {
+        let record: Option<LabRecord> = read_json(&self.root.join(RECORD_FILE))?;
+        Ok(record
+            .filter(|record| record.version == RECORD_VERSION)
+            .unwrap_or_default())
+    }
+
+    pub fn save_record(&self, record: &LabRecord) -> Result<(), StateError> {
+        let record = LabRecord {
+            version: RECORD_VERSION,
+            ..record.clone()
+        };
+        write_json(&self.root.join(RECORD_FILE), &record)
+    }
+}
+
+pub fn create_folder(path: &Path) -> Result<(), StateError> {
+    fs::create_dir_all(path).map_err(|source| StateError::File {
+        what: "create",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Reads a JSON file, if there is one.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(StateError::File {
+                what: "read",
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|source| StateError::Damaged {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
+    let bytes = serde_json::to_vec_pretty(value).expect("the lab's records are plain data");
+    write_whole(path, &bytes, 0o600)
+}
+
+/// Writes a file so that a reader sees the old one or the new one, whoever dies when.
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StateError> {
+    let error = |source| StateError::File {
+        what: "write",
+        path: path.to_owned(),
+        source,
+    };
+    let unfinished = path.with_extension(format!("unfinished-{}", std::process::id()));
+    let mut file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&unfinished)
+        .map_err(error)?;
+    file.write_all(bytes).map_err(error)?;
+    fs::rename(&unfinished, path).map_err(error)
+}
+
+/// The right to change a lab, held until dropped. Dies with its process.
+#[derive(Debug)]
+pub struct LabLock {
+    _file: Flock<File>,
+}
+
+impl LabLock {
+    /// Takes the lock or says who has it. `command` is what the other one will be told.
+    pub fn take(folders: &LabFolders, command: &str) -> Result<Self, StateError> {
+        create_folder(&folders.root)?;
+        let path = folders.root.join(LOCK_FILE);
+        let error = |what, source| StateError::File {
+            what,
+            path: path.clone(),
+            source,
+        };
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|source| error("open", source))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => {
+                let text = format!("process {}: {command}", std::process::id());
+                file.set_len(0)
+                    .and_then(|()| (&*file).write_all(text.as_bytes()))
+                    .map_err(|source| error("write", source))?;
+                Ok(Self { _file: file })
+            }
+            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                Err(StateError::InUse {
+                    lab: folders.lab.clone(),
+                    holder,
+                })
+            }
+            Err((_, errno)) => Err(error("lock", errno.into())),
+        }
+    }
+
+    /// Says who works on the lab now.
+    pub fn holder(folders: &LabFolders) -> Option<String> {
+        let path = folders.root.join(LOCK_FILE);
+        locked_text(&path)
+    }
+}
+
+/// Returns a file's text when somebody holds a lock on it.
+pub fn locked_text(path: &Path) -> Option<String> {
+    let file = File::open(path).ok()?;
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Ok(_) => None,
+        Err((mut file, _)) => {
+            let mut text = String::new();
+            file.read_to_string(&mut text).ok()?;
+            Some(text)
+        }
+    }
+}
+
+/// Puts a file under a second name, or copies it where the names are on different disks.
+pub fn link_or_copy(from: &Path, to: &Path) -> Result<(), StateError> {
+    let error = |source| StateError::File {
+        what: "write",
+        path: to.to_owned(),
+        source,
+    };
+    let unfinished = to.with_extension(format!("unfinished-{}", std::process::id()));
+    let _ = fs::remove_file(&unfinished);
+    if fs::hard_link(from, &unfinished).is_err() {
+        fs::copy(from, &unfinished).map_err(error)?;
+    }
+    fs::rename(&unfinished, to).map_err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folders(dir: &Path) -> LabFolders {
+        LabFolders {
+            lab: "test".into(),
+            root: dir.join("test"),
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let folders = folders(dir.path());
+        folders.create().expect("created");
+        assert_eq!(folders.record().expect("none yet"), LabRecord::default());
+        let mut record = LabRecord {
+            version: RECORD_VERSION,
+            up: true,
+            next_layer: 7,
+            ..LabRecord::default()
+        };
+        record.faults.loss.insert(("a".into(), "eth0".into()), 30);
+        record
+            .disks
+            .insert("a".into(), vec![Layers::new("b".into())]);
+        folders.save_record(&record).expect("saved");
+        assert_eq!(folders.record().expect("read"), record);
+    }
+
+    #[test]
+    fn the_second_command_is_told_who_has_the_lab() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let folders = folders(dir.path());
+        let first = LabLock::take(&folders, "halab up").expect("free");
+        let refused = LabLock::take(&folders, "halab reset").expect_err("taken");
+        let text = refused.to_string();
+        assert!(text.ends_with("halab up"), "{text}");
+        assert!(LabLock::holder(&folders).is_some());
+        drop(first);
+        assert_eq!(LabLock::holder(&folders), None);
+        LabLock::take(&folders, "halab reset").expect("free again");
+    }
+
+    #[test]
+    fn a_damaged_record_says_how_to_go_on() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let folders = folders(dir.path());
+        folders.create().expect("created");
+        fs::write(folders.root.join(RECORD_FILE), "{").expect("written");
+        let error = folders.record().expect_err("damaged");
+        assert!(error.to_string().contains("halab down --purge"), "{error}");
+    }
+}

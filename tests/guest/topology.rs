@@ -1,0 +1,257 @@
+//! The topology in real guests: up, reset, snapshots, faults, two labs, kills.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::support::Lab;
+use crate::trial;
+
+const MACHINES: [&str; 3] = ["saisp-vm-1", "saisp-vm-2", "saisp-vm-3"];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("reset_puts_every_machine_back_and_sets_its_clock", reset),
+        trial("a_snapshot_keeps_processes_and_files", snapshots),
+        trial("two_labs_have_the_same_addresses", two_labs),
+        trial("faults_are_done_shown_and_mended", faults),
+        trial("a_second_command_is_told_who_has_the_lab", in_use),
+        trial("a_kill_at_any_moment_leaves_nothing_unknown", kills),
+        trial("a_crashed_machine_is_shown_and_up_mends_it", crash),
+    ]
+}
+
+fn status(lab: &Lab) -> Value {
+    let text = lab.halab(["--json", "status"]).success();
+    serde_json::from_str(&text).expect("status is JSON")
+}
+
+/// Returns a machine's state as `status` shows it.
+fn state_of(lab: &Lab, machine: &str) -> String {
+    let status = status(lab);
+    let machines = status["machines"].as_array().expect("a list");
+    let found = machines
+        .iter()
+        .find(|each| each["name"] == machine)
+        .expect("the machine is in the topology");
+    found["state"].as_str().expect("a word").to_owned()
+}
+
+fn unix_seconds() -> i64 {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970");
+    i64::try_from(now.as_secs()).expect("a date of today")
+}
+
+fn reset() {
+    let lab = Lab::new("reset");
+    lab.halab(["up"]).success();
+    for round in 0..3 {
+        lab.ssh("saisp-vm-2", "touch /root/mine; sync").success();
+        lab.halab(["reset"]).success();
+        lab.ssh("saisp-vm-2", "test -e /root/mine").failure(1);
+        for machine in MACHINES {
+            let guest: i64 = lab
+                .ssh(machine, "date +%s")
+                .success()
+                .trim()
+                .parse()
+                .expect("seconds");
+            let behind = unix_seconds() - guest;
+            assert!(
+                (-2..=5).contains(&behind),
+                "{machine}, round {round}: {behind} s"
+            );
+        }
+    }
+}
+
+fn snapshots() {
+    let lab = Lab::new("snap");
+    lab.halab(["up"]).success();
+    lab.ssh(
+        "saisp-vm-3",
+        "echo kept > /root/kept; systemd-run --unit=ticker sh -c 'while :; do sleep 1; done'",
+    )
+    .success();
+    lab.halab(["snapshot", "save", "mine"]).success();
+    lab.ssh("saisp-vm-3", "rm /root/kept; systemctl stop ticker")
+        .success();
+    lab.halab(["snapshot", "load", "mine"]).success();
+    let found = lab.ssh("saisp-vm-3", "cat /root/kept; systemctl is-active ticker");
+    assert_eq!(found.success(), "kept\nactive\n");
+    lab.halab(["down"]).success();
+    lab.halab(["snapshot", "load", "last"]).success();
+    lab.ssh("saisp-vm-3", "systemctl is-active ticker")
+        .success();
+    let listed = lab.halab(["snapshot", "list"]).success();
+    for name in ["clean", "mine", "last"] {
+        assert!(listed.contains(name), "{listed}");
+    }
+    lab.halab(["snapshot", "rm", "mine"]).success();
+    let refused = lab.halab(["snapshot", "load", "mine"]).failure(2);
+    assert!(refused.contains("no snapshot `mine`"), "{refused}");
+}
+
+fn two_labs() {
+    let (one, two) = (Lab::new("one"), Lab::new("two"));
+    one.halab(["up"]).success();
+    two.halab(["up"]).success();
+    one.ssh("saisp-vm-1", "echo one > /root/which").success();
+    two.ssh("saisp-vm-1", "echo two > /root/which").success();
+    assert_eq!(one.ssh("saisp-vm-1", "cat /root/which").success(), "one\n");
+    assert_eq!(two.ssh("saisp-vm-1", "cat /root/which").success(), "two\n");
+    for lab in [&one, &two] {
+        let page = lab.client("curl -s http://10.0.0.20/").success();
+        assert!(page.contains("saisp-vm-2"), "{page}");
+    }
+    let key = |lab: &Lab| std::fs::read(lab.state_dir().join("id_ed25519")).expect("a key");
+    assert_ne!(key(&one), key(&two), "each lab has keys of its own");
+}
+
+fn faults() {
+    let lab = Lab::new("faults");
+    lab.halab(["up"]).success();
+    let reaches = |lab: &Lab| {
+        lab.client("curl -s -o /dev/null --max-time 3 http://10.0.0.20/")
+            .code
+            == 0
+    };
+    assert!(reaches(&lab));
+    lab.halab(["fault", "link", "saisp-vm-2", "eth0", "down"])
+        .success();
+    assert!(!reaches(&lab), "the cable is out");
+    let broken = status(&lab)["broken"].to_string();
+    assert!(broken.contains("saisp-vm-2 eth0 unplugged"), "{broken}");
+    lab.halab(["fault", "link", "saisp-vm-2", "eth0", "up"])
+        .success();
+    assert!(reaches(&lab), "the cable is back");
+
+    lab.halab(["fault", "pause", "saisp-vm-2"]).success();
+    assert_eq!(state_of(&lab, "saisp-vm-2"), "paused");
+    lab.halab(["fault", "resume", "saisp-vm-2"]).success();
+    assert_eq!(state_of(&lab, "saisp-vm-2"), "running");
+    assert!(reaches(&lab));
+
+    lab.halab(["fault", "kill", "saisp-vm-2"]).success();
+    assert_eq!(state_of(&lab, "saisp-vm-2"), "killed");
+    assert!(!reaches(&lab));
+    lab.halab(["reset"]).success();
+    assert!(reaches(&lab), "reset gives the power back");
+    assert_eq!(status(&lab)["broken"].to_string(), "[]");
+}
+
+fn in_use() {
+    let lab = Lab::new("held");
+    lab.halab(["up"]).success();
+    let mut first = lab
+        .command(["down"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("started");
+    let lock = lab.state_dir().join("lock");
+    wait_until("the first command has the lab", || {
+        std::fs::read_to_string(&lock).is_ok_and(|text| text.contains("halab down"))
+    });
+    let second = lab.halab(["reset"]);
+    first.wait().expect("ends");
+    // Where the first was faster, the second finds a lab that is down.
+    let said = second.failure(2);
+    assert!(
+        said.contains("in use: process") || said.contains("not up"),
+        "{said}"
+    );
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < end, "{what}, within 30 s");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The moments are spread over a warm start by a fixed sequence, so that a failure comes again.
+fn kills() {
+    let lab = Lab::new("kills");
+    lab.halab(["up"]).success();
+    for (round, delay_ms) in [20, 90, 160, 260, 380, 520, 700, 950, 1300, 1800]
+        .into_iter()
+        .enumerate()
+    {
+        let command = if round % 2 == 0 { "reset" } else { "up" };
+        if command == "up" {
+            lab.halab(["down"]).success();
+        }
+        let mut child = lab
+            .command([command])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        thread::sleep(Duration::from_millis(delay_ms));
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+        let told = status(&lab);
+        let shown: Vec<i64> = told["machines"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|machine| machine["pid"].as_i64())
+            .collect();
+        for pid in qemus_of(&lab) {
+            // A QEMU that came up after the look is there at the next one.
+            let known = shown.contains(&pid) || status(&lab).to_string().contains(&pid.to_string());
+            assert!(known, "process {pid} is unknown to status: {told}");
+        }
+        lab.halab(["up"]).success();
+        for machine in MACHINES {
+            lab.ssh(machine, "true").success();
+        }
+    }
+    lab.halab(["down"]).success();
+    assert_eq!(qemus_of(&lab), Vec::<i64>::new());
+    assert_eq!(status(&lab)["state"], "down");
+}
+
+/// Finds a lab's QEMUs without halab: by the folder they work in.
+fn qemus_of(lab: &Lab) -> Vec<i64> {
+    let state = lab.state_dir();
+    std::fs::read_dir("/proc")
+        .expect("there is /proc")
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid: &i64| {
+            let path = format!("/proc/{pid}");
+            let works_here = std::fs::read_link(Path::new(&path).join("cwd"));
+            let program = std::fs::read_link(Path::new(&path).join("exe"));
+            works_here.is_ok_and(|cwd| cwd == state)
+                && program.is_ok_and(|exe| exe.to_string_lossy().contains("qemu-system"))
+        })
+        .collect()
+}
+
+fn crash() {
+    let lab = Lab::new("crash");
+    lab.halab(["up"]).success();
+    let victim = status(&lab)["machines"][1]["pid"].as_i64().expect("a pid");
+    let killed = std::process::Command::new("kill")
+        .args(["-9", &victim.to_string()])
+        .status()
+        .expect("kill runs");
+    assert!(killed.success());
+    wait_until("status says so", || {
+        state_of(&lab, "saisp-vm-2") == "crashed"
+    });
+    let said = lab.halab(["up"]);
+    assert!(said.stderr.contains("saisp-vm-2 is crashed"), "{said}");
+    said.success();
+    assert_eq!(state_of(&lab, "saisp-vm-2"), "running");
+    lab.ssh("saisp-vm-2", "true").success();
+}

@@ -24,6 +24,9 @@ pub enum ControlError {
     Failed { what: &'static str, status: u8 },
 }
 
+/// How often the first line is said again.
+const REPEAT: Duration = Duration::from_secs(2);
+
 /// An open control port.
 #[derive(Debug)]
 pub struct Control {
@@ -37,12 +40,25 @@ impl Control {
         Ok(Self { stream })
     }
 
-    /// Waits until the shell of a machine that boots begins to read. The port must be open
-    /// from the boot on: nobody keeps what is said to nobody.
-    pub fn await_greeting(&mut self, deadline: Duration) -> Result<(), ControlError> {
+    /// Waits until the shell of a machine that boots answers. The port must be open from the
+    /// boot on: nobody keeps what is said to nobody.
+    ///
+    /// The shell greets before it reads, and what comes in between is lost in part. So the
+    /// first thing said is a single line that may be cut anywhere and be said again.
+    pub fn await_shell(&mut self, deadline: Duration) -> Result<(), ControlError> {
+        let end = Instant::now() + deadline;
         self.receive_until(deadline, |received| {
             received.contains(CONTROL_GREETING).then_some(())
-        })
+        })?;
+        let word = next_word();
+        loop {
+            self.send(&format!("\necho {word} 0\n"))?;
+            let left = end.saturating_duration_since(Instant::now());
+            match self.receive_until(REPEAT.min(left), |received| framed_status(received, &word)) {
+                Err(ControlError::Silent { .. }) if Instant::now() < end => {}
+                other => return other.map(drop),
+            }
+        }
     }
 
     /// Runs a script to its end. `what` completes "the guest failed to".
@@ -52,19 +68,18 @@ impl Control {
         script: &str,
         deadline: Duration,
     ) -> Result<(), ControlError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let word = format!(
-            "halab-end-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
-        self.stream
-            .write_all(framed(script, &word).as_bytes())
-            .map_err(ControlError::Talk)?;
+        let word = next_word();
+        self.send(&framed(script, &word))?;
         match self.receive_until(deadline, |received| framed_status(received, &word))? {
             0 => Ok(()),
             status => Err(ControlError::Failed { what, status }),
         }
+    }
+
+    fn send(&mut self, text: &str) -> Result<(), ControlError> {
+        self.stream
+            .write_all(text.as_bytes())
+            .map_err(ControlError::Talk)
     }
 
     /// Reads until something is found in all that came since the call.
@@ -105,4 +120,14 @@ impl Control {
             }
         }
     }
+}
+
+/// Returns a word that nobody else says.
+fn next_word() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!(
+        "halab-end-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }

@@ -273,7 +273,7 @@ impl<'lab> MachineDriver<'lab> {
         let wait = || {
             let mut control = Control::connect(&self.path(CONTROL_SOCKET))?;
             let end = Instant::now() + BOOT_DEADLINE;
-            control.await_greeting(BOOT_DEADLINE)?;
+            control.await_shell(BOOT_DEADLINE)?;
             let left = || end.saturating_duration_since(Instant::now());
             control.run("start its SSH server", &guest::booted_script(), left())?;
             control.run("come to rest", &guest::settle_script(), left())

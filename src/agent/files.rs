@@ -185,8 +185,7 @@ pub fn apply_attributes(
         perform(path, change)?;
     }
     let (before, after) = change.described(actual);
-    let header = format!("{} (file attributes)", path.display());
-    Ok(Some(Diff::of_values(&header, before.into(), after.into())))
+    Ok(Some(Diff::of_values("", before.into(), after.into())))
 }
 
 fn perform(path: &Path, change: Change) -> Result<(), ModuleError> {

@@ -114,7 +114,15 @@ impl Diff {
         Self::of_values(name, before.into().into(), after.into().into())
     }
 
-    /// The difference between two values under one name.
+    /// The difference a file's first content makes: there is nothing to name before.
+    pub fn of_new_text(name: &str, after: impl Into<String>) -> Self {
+        Self {
+            before_header: String::new(),
+            ..Self::of_text(name, "", after)
+        }
+    }
+
+    /// The difference between two values, under one name when it is not empty.
     pub fn of_values(name: &str, before: Value, after: Value) -> Self {
         Self {
             before,
@@ -125,12 +133,17 @@ impl Diff {
     }
 
     fn into_value(self) -> Value {
-        json!({
-            "before": self.before,
-            "after": self.after,
-            "before_header": self.before_header,
-            "after_header": self.after_header,
-        })
+        let mut value = json!({"before": self.before, "after": self.after});
+        let headers = [
+            ("before_header", self.before_header),
+            ("after_header", self.after_header),
+        ];
+        for (name, header) in headers {
+            if !header.is_empty() {
+                value[name] = header.into();
+            }
+        }
+        value
     }
 }
 

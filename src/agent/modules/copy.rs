@@ -22,7 +22,9 @@ const DEPTH_MAX: u32 = 100;
 pub(super) fn copy(work: &Work) -> Result<Outcome, ModuleError> {
     let source = source(work)?;
     let dest = work.args().word("dest");
-    let facts = destination_facts(&PathBuf::from(work.expand(dest)))?;
+    let mut facts = destination_facts(&PathBuf::from(work.expand(dest)))?;
+    // When nothing is changed the directory may be one that an earlier task would have made.
+    facts.parent_exists |= work.check;
     let name = match &source {
         Source::Content { name, .. } => name.clone(),
         Source::Directory(path) | Source::File { path, .. } => file_name(path),
@@ -144,7 +146,11 @@ fn copy_content(
         let before = String::from_utf8_lossy(existing.as_deref().unwrap_or_default());
         let after = String::from_utf8_lossy(content);
         let shown = path.display().to_string();
-        outcome = outcome.diff(Diff::of_text(&shown, before, after));
+        outcome = outcome.diff(if existing.is_some() {
+            Diff::of_text(&shown, before, after)
+        } else {
+            Diff::of_new_text(&shown, after)
+        });
     }
     outcome = with_attributes(work, outcome, &path, &wanted)?
         .with("dest", path.display().to_string())
@@ -164,7 +170,10 @@ fn with_attributes(
 ) -> Result<Outcome, ModuleError> {
     if let Some(diff) = files::apply_attributes(work, path, wanted)? {
         outcome.changed = true;
-        outcome = outcome.diff(diff);
+        // New content speaks for itself; attributes are shown when they alone change.
+        if outcome.diff.is_empty() {
+            outcome = outcome.diff(diff);
+        }
     }
     Ok(outcome)
 }

@@ -240,7 +240,7 @@ fn set_times(work: &Work, path: &Path, state: &str) -> Result<bool, ModuleError>
 fn state_diff(path: &Path, there: &There, state: &str) -> Diff {
     let shown = path.display().to_string();
     Diff::of_values(
-        &shown,
+        "",
         json!({"path": shown, "state": there.word()}),
         json!({"path": shown, "state": state}),
     )

@@ -263,7 +263,12 @@ fn matching(name: &str, folders: &[&str], loader: &dyn SourceLoader) -> Vec<Stri
 }
 
 fn check_hosts(plays: &[Play], context: &Context<'_>, reader: &mut Reader<'_>) {
-    for play in plays {
+    let makes_hosts = |task: &Task| matches!(task.action, Action::AddHost(_) | Action::GroupBy(_));
+    for (index, play) in plays.iter().enumerate() {
+        // Hosts and groups made by an earlier play are met when the later one begins.
+        if plays[..index].iter().flat_map(Play::tasks).any(makes_hosts) {
+            break;
+        }
         let literal = |node: &&Node| !node.as_str().is_none_or(template::is_template);
         let patterns: Vec<Pattern> = play
             .hosts

@@ -273,6 +273,12 @@ impl Inventory {
         }
     }
 
+    /// Takes in a host met while a playbook runs (`add_host`, `group_by`).
+    pub fn add_found_host(&mut self, name: &str, groups: &[String]) {
+        self.add_host(name, groups);
+        self.settle();
+    }
+
     fn add_host(&mut self, name: &str, groups: &[String]) {
         self.host(name);
         for group in groups {

@@ -385,7 +385,14 @@ impl Core {
         let form = Form::Template;
         let analysis = analysed(text, form, origin)?;
         if let Some(range) = analysis.single.clone() {
-            return self.compiled_expression(text, range, form, &analysis, origin, context);
+            let value = self.compiled_expression(text, range, form, &analysis, origin, context)?;
+            // A line break after the expression stays with a text: `content: "{{ x }}\n"`.
+            return Ok(match value.as_str() {
+                Some(inner) if text.ends_with('\n') && !inner.ends_with('\n') => {
+                    Value::from(format!("{inner}\n"))
+                }
+                _ => value,
+            });
         }
         let (source, map) = analysis.loosened(text, 0..text.len());
         let written = Written {

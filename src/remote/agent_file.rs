@@ -4,8 +4,8 @@ use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
@@ -23,20 +23,26 @@ pub enum AgentFileError {
     Read { path: PathBuf, source: io::Error },
 }
 
-/// The agent that belongs to this halab.
+/// The agent that belongs to this halab; read when a host first asks for it.
 #[derive(Clone, Debug)]
 pub struct AgentFile {
     pub path: PathBuf,
-    pub content: Arc<[u8]>,
+    binary: Arc<OnceLock<AgentBinary>>,
+}
+
+/// The agent's content, to be sent to hosts.
+#[derive(Debug)]
+pub struct AgentBinary {
+    pub content: Vec<u8>,
     /// SHA-256 of the content, in hexadecimal.
     pub sha256: String,
 }
 
 impl AgentFile {
-    /// Reads the binary that `HALAB_AGENT` names, else the one beside the running program.
+    /// Finds the binary that `HALAB_AGENT` names, else the one beside the running program.
     pub fn find() -> Result<Self, AgentFileError> {
         if let Some(path) = env::var_os("HALAB_AGENT") {
-            return Self::read(Path::new(&path));
+            return Ok(Self::at(PathBuf::from(path)));
         }
         let program = env::current_exe().unwrap_or_else(|_| PathBuf::from("halab"));
         // A test's binary lies one folder deeper than the programs it tests.
@@ -44,26 +50,39 @@ impl AgentFile {
         folders
             .map(|folder| folder.join("halab-agent"))
             .find(|path| path.is_file())
-            .map_or_else(
-                || {
-                    Err(AgentFileError::Missing {
-                        program: program.clone(),
-                    })
-                },
-                |path| Self::read(&path),
-            )
+            .map(Self::at)
+            .ok_or_else(|| AgentFileError::Missing {
+                program: program.clone(),
+            })
     }
 
-    fn read(path: &Path) -> Result<Self, AgentFileError> {
-        let content = fs::read(path).map_err(|source| AgentFileError::Read {
-            path: path.to_owned(),
+    fn at(path: PathBuf) -> Self {
+        Self {
+            path,
+            binary: Arc::default(),
+        }
+    }
+
+    /// Returns the content, read and hashed once.
+    pub fn binary(&self) -> Result<&AgentBinary, AgentFileError> {
+        if let Some(binary) = self.binary.get() {
+            return Ok(binary);
+        }
+        let content = fs::read(&self.path).map_err(|source| AgentFileError::Read {
+            path: self.path.clone(),
             source,
         })?;
-        Ok(Self {
-            path: path.to_owned(),
-            sha256: sha256(&content),
-            content: content.into(),
-        })
+        Ok(self.binary.get_or_init(|| AgentBinary::new(content)))
+    }
+}
+
+impl AgentBinary {
+    fn new(content: Vec<u8>) -> Self {
+        let mut sha256 = String::new();
+        for byte in Sha256::digest(&content) {
+            let _ = write!(sha256, "{byte:02x}");
+        }
+        Self { content, sha256 }
     }
 
     /// The file's name on a guest: another build has another name, so none is overwritten
@@ -73,25 +92,13 @@ impl AgentFile {
     }
 }
 
-fn sha256(content: &[u8]) -> String {
-    let mut text = String::new();
-    for byte in Sha256::digest(content) {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_name_on_a_guest_follows_the_content() {
-        let file = AgentFile {
-            path: PathBuf::from("x"),
-            sha256: sha256(b"abc"),
-            content: Arc::from(&b"abc"[..]),
-        };
-        assert_eq!(file.remote_name(), "halab-agent-ba7816bf8f01cfea");
+        let binary = AgentBinary::new(b"abc".to_vec());
+        assert_eq!(binary.remote_name(), "halab-agent-ba7816bf8f01cfea");
     }
 }

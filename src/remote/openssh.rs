@@ -15,7 +15,7 @@ use openssh::{ControlPersist, KnownHosts, SessionBuilder, Stdio};
 use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
-use super::agent_file::AgentFile;
+use super::agent_file::{AgentBinary, AgentFile};
 use super::agent_link::{AgentLink, Carrier};
 use super::local::collect_last_words;
 use super::reconnect::{Connect, ConnectFuture};
@@ -26,7 +26,7 @@ use super::transport::RemoteError;
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// From the session to the agent's greeting, with an upload of 4 MiB in between.
-const AGENT_WITHIN: Duration = Duration::from_secs(30);
+const AGENT_WITHIN: Duration = Duration::from_secs(60);
 
 /// A host that does not answer ssh three times in a row (ssh's count) is given up: after
 /// 15 s at the most, so that one frozen machine does not hold the others up for long.
@@ -61,6 +61,10 @@ impl OpenSshHost {
     }
 
     async fn open(&self) -> Result<AgentLink, RemoteError> {
+        let agent = self
+            .agent
+            .binary()
+            .map_err(|error| self.error(chain(&error)))?;
         let session = timeout(
             CONNECT_WITHIN,
             self.session_builder().connect_mux(&self.name),
@@ -75,7 +79,7 @@ impl OpenSshHost {
         .map_err(|error| self.error(chain(&error)))?;
         let session = Arc::new(session);
         let mut child = Arc::clone(&session)
-            .arc_raw_command(start_script(&self.agent, self.sudo))
+            .arc_raw_command(start_script(agent, self.sudo))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -92,7 +96,7 @@ impl OpenSshHost {
         };
         let last_words = Arc::clone(&carrier.last_words);
         let (mut reader, mut writer) = (BufReader::new(stdout), stdin);
-        timeout(AGENT_WITHIN, install(&mut reader, &mut writer, &self.agent))
+        timeout(AGENT_WITHIN, install(&mut reader, &mut writer, agent))
             .await
             .map_err(|_| {
                 let seconds = AGENT_WITHIN.as_secs();
@@ -130,7 +134,7 @@ impl Connect for OpenSshHost {
 
 /// The script that finds or takes the agent and becomes it. The login shell runs it;
 /// whatever shell that is, the rest is for `sh`.
-fn start_script(agent: &AgentFile, sudo: bool) -> String {
+fn start_script(agent: &AgentBinary, sudo: bool) -> String {
     let name = agent.remote_name();
     let (size, sha256) = (agent.content.len(), &agent.sha256);
     let script = format!(
@@ -149,7 +153,7 @@ fn start_script(agent: &AgentFile, sudo: bool) -> String {
 async fn install(
     reader: &mut (impl AsyncBufReadExt + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
-    agent: &AgentFile,
+    agent: &AgentBinary,
 ) -> Result<(), String> {
     let explain = |error: io::Error| format!("the connection failed: {error}");
     for _ in 0..NOISE_LINES_MAX {

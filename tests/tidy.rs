@@ -24,6 +24,8 @@ const SHELLS: &[&str] = &[
     "src/ipvs/command.rs",
     "src/ipvs/socket.rs",
     "src/vm/progress.rs",
+    "src/cli/hosts.rs",
+    "src/cli/playbook.rs",
     "src/remote/agent_file.rs",
     "src/remote/agent_link.rs",
     "src/remote/local.rs",
@@ -44,6 +46,10 @@ const SHELLS: &[&str] = &[
     "src/vm/remote.rs",
     "src/vm/snapshot.rs",
     "src/vm/state.rs",
+    "src/run/action.rs",
+    "src/run/dispatcher.rs",
+    "src/run/executor.rs",
+    "src/run/staged.rs",
 ];
 
 /// What a pure file may not name.

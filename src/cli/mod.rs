@@ -5,6 +5,8 @@ pub mod bench;
 pub mod doctor;
 pub mod exit;
 pub mod folder;
+pub mod hosts;
+pub mod playbook;
 pub mod run;
 pub mod settings;
 pub mod topology;

@@ -144,6 +144,7 @@ impl View {
 
     fn item(&mut self, task: TaskId, result: &HostResult, label: &Value) -> Vec<Text> {
         let mut texts = self.catch_up(task);
+        texts.extend(self.diffs(result));
         texts.extend(self.warnings(result));
         let host = host_text(&result.host);
         let label = python::str(label);
@@ -179,7 +180,8 @@ impl View {
 
     fn host(&mut self, task: TaskId, result: &HostResult) -> Vec<Text> {
         let mut texts = self.catch_up(task);
-        if result.shape == ResultShape::Include && !result.outcome.is_bad() {
+        let is_silent = matches!(result.shape, ResultShape::Include | ResultShape::Silent);
+        if is_silent && !result.outcome.is_bad() {
             if result.outcome == Outcome::Skipped {
                 texts.push(self.line(Paint::Cyan, &format!("skipping: [{}]", result.host.host)));
             }
@@ -229,7 +231,7 @@ impl View {
         let mut shown: Map<String, Value> = (*result.result).clone();
         shown.retain(|key, _| match key.as_str() {
             "invocation" | "diff" => whole,
-            "exception" | "warnings" | "deprecations" => false,
+            "exception" | "warnings" | "deprecations" | "failed" | "skipped" => false,
             key => !key.starts_with("_ansible_"),
         });
         if is_debug {
@@ -261,23 +263,15 @@ impl View {
         Some(Text::Out(lines))
     }
 
-    fn diffs(&self, result: &HostResult) -> Vec<Text> {
-        let looped = match (result.shape, result.result.get("results")) {
-            (ResultShape::Looped, Some(Value::Array(items))) => Some(items),
-            _ => None,
-        };
-        let results: Vec<&Map<String, Value>> = match looped {
-            Some(items) => items.iter().filter_map(Value::as_object).collect(),
-            None => vec![&*result.result],
-        };
-        results
-            .into_iter()
-            .filter(|result| result.get("changed") == Some(&Value::Bool(true)))
-            .filter_map(|result| result.get("diff"))
-            .map(|diff| self.diff(diff))
-            .filter(|shown| !shown.is_empty())
-            .map(|shown| Text::Out(format!("{shown}\n")))
-            .collect()
+    /// What changed; of a loop, each item has shown its own.
+    fn diffs(&self, result: &HostResult) -> Option<Text> {
+        if result.outcome != Outcome::Changed || result.shape == ResultShape::Looped {
+            return None;
+        }
+        let shown = self.diff(result.result.get("diff")?);
+        // It ends with an empty line already, unless it was prepared elsewhere.
+        let closing = if shown.ends_with('\n') { "" } else { "\n" };
+        (!shown.is_empty()).then(|| Text::Out(format!("{shown}{closing}")))
     }
 
     fn diff(&self, diff: &Value) -> String {
@@ -682,7 +676,7 @@ mod tests {
         );
         let expected = "--- before\n+++ after: /x\n@@ -1 +1 @@\n-a\n+b\n\n\
                         --- before\n+++ after\n@@ -1,3 +1,3 @@\n {\n-    \"mode\": \"0644\"\n\
-                        +    \"mode\": \"0600\"\n }\n\n\nchanged: [s1]\n";
+                        +    \"mode\": \"0600\"\n }\n\nchanged: [s1]\n";
         assert!(text.ends_with(expected), "{text}");
     }
 

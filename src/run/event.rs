@@ -119,6 +119,8 @@ pub enum ResultShape {
     Readable,
     /// `include_tasks`: [`Event::Included`] speaks for it.
     Include,
+    /// `meta`: there is nothing to show but that it was skipped.
+    Silent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

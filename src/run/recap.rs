@@ -54,7 +54,7 @@ impl Recap {
         }
     }
 
-    /// Whether any host failed for good or was not reached.
+    /// Whether any count tells of a failure; a host may have been forgiven since.
     pub fn has_failures(&self) -> bool {
         self.0
             .values()

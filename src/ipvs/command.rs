@@ -16,7 +16,7 @@ use std::io::{self, BufRead, Write};
 use super::connections::{self, Engines};
 use super::listing::{self, Style};
 use super::model::{Change, ServiceId};
-use super::names::Names;
+use super::names::{Names, Texts};
 use super::options::{self, Command, Listed, Output, SCHEDULERS, UsageError};
 use super::refusal::{Operation, Refusal};
 use super::socket::{IpvsSocket, SocketError};
@@ -58,10 +58,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return USAGE;
         }
     };
-    let names = Names::new(
-        &read_or_nothing("/etc/hosts"),
-        &read_or_nothing("/etc/services"),
-    );
+    let names = Names::when_needed(read_names);
     let mut session = Session {
         program,
         socket,
@@ -72,6 +69,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         return session.list(what, Output::Names);
     }
     session.run(words)
+}
+
+fn read_names() -> Texts {
+    Texts {
+        hosts: read_or_nothing("/etc/hosts"),
+        services: read_or_nothing("/etc/services"),
+    }
 }
 
 /// A missing file has no names.

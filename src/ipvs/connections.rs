@@ -125,7 +125,7 @@ UDP 00:09  UDP         [2001:db8::5]:5060 [2001:db8::1]:5060 10.0.0.20:5060
 
     #[test]
     fn engines_have_two_more_columns() {
-        let shown = listing(TABLE, Engines::Shown, &Names::default());
+        let shown = listing(TABLE, Engines::Shown, Names::none());
         let lines: Vec<&str> = shown.lines().collect();
         assert_eq!(
             lines[1],

@@ -737,7 +737,7 @@ mod tests {
             numbers,
             order: Order::Sorted,
         };
-        table(vec![web()], style, &Names::default()).replace('\n', "|\n")
+        table(vec![web()], style, Names::none()).replace('\n', "|\n")
     }
 
     #[test]

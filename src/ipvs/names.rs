@@ -5,13 +5,84 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use super::model::Protocol;
 
 /// The names that are known; none at all gives numeric output.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Names {
+    read: fn() -> Texts,
+    tables: OnceLock<Tables>,
+}
+
+/// What the two files hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Texts {
+    pub hosts: String,
+    pub services: String,
+}
+
+static NONE: LazyLock<Names> = LazyLock::new(|| Names::when_needed(Texts::default));
+
+impl Names {
+    /// No names: everything is written as a number.
+    pub fn none() -> &'static Self {
+        &NONE
+    }
+
+    /// Reads the texts when the first name is asked for; most commands never do.
+    pub fn when_needed(read: fn() -> Texts) -> Self {
+        Self {
+            read,
+            tables: OnceLock::new(),
+        }
+    }
+
+    /// The names of these two texts.
+    pub fn new(hosts: &str, services: &str) -> Self {
+        let tables = OnceLock::from(Tables::new(hosts, services));
+        Self {
+            read: Texts::default,
+            tables,
+        }
+    }
+
+    pub fn host(&self, address: IpAddr) -> Option<&str> {
+        self.tables().hosts.get(&address).map(String::as_str)
+    }
+
+    pub fn service(&self, protocol: Protocol, port: u16) -> Option<&str> {
+        let key = (port, protocol.name().to_owned());
+        self.tables().services.get(&key).map(String::as_str)
+    }
+
+    /// Returns the IPv4 address of a number or a name.
+    pub fn address(&self, text: &str) -> Option<Ipv4Addr> {
+        let of_name = || {
+            self.tables()
+                .addresses
+                .get(&text.to_ascii_lowercase())
+                .copied()
+        };
+        loose_ipv4(text).or_else(of_name)
+    }
+
+    pub fn port(&self, protocol: Protocol, name: &str) -> Option<u16> {
+        let key = (name.to_owned(), protocol.name().to_owned());
+        self.tables().ports.get(&key).copied()
+    }
+
+    fn tables(&self) -> &Tables {
+        self.tables.get_or_init(|| {
+            let texts = (self.read)();
+            Tables::new(&texts.hosts, &texts.services)
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tables {
     /// Each address's first name.
     hosts: HashMap<IpAddr, String>,
     /// Each name's first IPv4 address.
@@ -20,46 +91,17 @@ pub struct Names {
     ports: HashMap<(String, String), u16>,
 }
 
-static NONE: LazyLock<Names> = LazyLock::new(Names::default);
-
-impl Names {
-    /// No names: everything is written as a number.
-    pub fn none() -> &'static Self {
-        &NONE
-    }
-
-    /// Reads the two files' texts. Lines that make no sense are passed over, as the C
-    /// library does.
-    pub fn new(hosts: &str, services: &str) -> Self {
-        let mut names = Self::default();
+impl Tables {
+    /// Lines that make no sense are passed over, as the C library does.
+    fn new(hosts: &str, services: &str) -> Self {
+        let mut tables = Self::default();
         for words in lines(hosts) {
-            names.take_host(&words);
+            tables.take_host(&words);
         }
         for words in lines(services) {
-            names.take_service(&words);
+            tables.take_service(&words);
         }
-        names
-    }
-
-    pub fn host(&self, address: IpAddr) -> Option<&str> {
-        self.hosts.get(&address).map(String::as_str)
-    }
-
-    pub fn service(&self, protocol: Protocol, port: u16) -> Option<&str> {
-        self.services
-            .get(&(port, protocol.name().to_owned()))
-            .map(String::as_str)
-    }
-
-    /// Returns the IPv4 address of a number or a name.
-    pub fn address(&self, text: &str) -> Option<Ipv4Addr> {
-        loose_ipv4(text).or_else(|| self.addresses.get(&text.to_ascii_lowercase()).copied())
-    }
-
-    pub fn port(&self, protocol: Protocol, name: &str) -> Option<u16> {
-        self.ports
-            .get(&(name.to_owned(), protocol.name().to_owned()))
-            .copied()
+        tables
     }
 
     fn take_host(&mut self, words: &[&str]) {

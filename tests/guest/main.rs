@@ -4,6 +4,7 @@
 //! with `HALAB_GUEST_TESTS=required` (as in CI) that is a failure.
 
 mod exercises;
+mod ipvs;
 #[path = "../support/mod.rs"]
 mod support;
 mod topology;
@@ -19,7 +20,9 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let mut trials: Vec<Trial> = topology::trials();
     trials.extend(exercises::trials());
+    trials.extend(ipvs::trials());
     if !arguments.list
+        && std::env::var_os(support::guest::GIVEN_GUEST).is_none()
         && let Err(why) = machine_is_ready()
     {
         trials = trials

@@ -2,6 +2,8 @@
 
 #![expect(dead_code, reason = "each test program uses its own part")]
 
+pub(crate) mod guest;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

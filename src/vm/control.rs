@@ -113,6 +113,7 @@ impl Control {
                 {
                     return Err(silent);
                 }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(ControlError::Talk(error)),
             }
             if let Some(found) = find(&received) {

@@ -47,7 +47,7 @@ pub enum MachineError {
     NotRunning,
     #[error(transparent)]
     Qmp(#[from] QmpError),
-    #[error("{source}{}", serial(.path, .tail))]
+    #[error("it does not do as it is told{}", serial(.path, .tail))]
     Guest {
         path: PathBuf,
         tail: String,

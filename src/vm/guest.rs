@@ -116,12 +116,13 @@ pub fn framed(script: &str, word: &str) -> String {
     format!("\n{{ {script}\n}} </dev/null >/dev/null 2>&1; echo {word} $?\n")
 }
 
-/// Finds a framed script's exit status in what came back so far.
+/// Finds a framed script's exit status in what came back so far. The shell may have put a
+/// prompt before it.
 pub fn framed_status(received: &str, word: &str) -> Option<u8> {
     let (complete, _) = received.rsplit_once('\n')?;
     complete
         .lines()
-        .find_map(|line| line.trim().strip_prefix(word)?.trim().parse().ok())
+        .find_map(|line| line.split_once(word)?.1.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -168,6 +169,8 @@ mod tests {
     fn the_status_is_found_only_in_a_whole_line() {
         assert_eq!(framed_status("noise\ndone-7 0\n", "done-7"), Some(0));
         assert_eq!(framed_status("\r\ndone-7 12\r\n", "done-7"), Some(12));
+        assert_eq!(framed_status("# # done-7 3\n# ", "done-7"), Some(3));
+        assert_eq!(framed_status("done-71 0\n", "done-7"), None);
         assert_eq!(framed_status("done-7 1", "done-7"), None);
         assert_eq!(framed_status("done-6 0\n", "done-7"), None);
     }

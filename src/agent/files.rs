@@ -34,10 +34,12 @@ fn found<T>(result: io::Result<T>, path: &Path) -> Result<Option<T>, ModuleError
 }
 
 fn is_absence(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
+    // A link that leads to itself leads nowhere.
+    error.raw_os_error() == Some(nix::libc::ELOOP)
+        || matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        )
 }
 
 /// Returns a file's bytes; `None` when there is no file.
@@ -126,6 +128,7 @@ pub fn backup(path: &Path) -> Result<PathBuf, ModuleError> {
     fs::copy(path, &kept).map_err(ModuleError::file("back up", path))?;
     if let Ok(found) = fs::metadata(path) {
         let _ = chown(&kept, Some(found.uid()), Some(found.gid()));
+        set_mode(&kept, found.mode() & MODE_MASK)?;
     }
     Ok(kept)
 }

@@ -34,6 +34,19 @@ pub struct Change {
     pub mode: Option<u32>,
 }
 
+impl Actual {
+    /// Returns what the kernel leaves of the mode when the owner changes: a program does
+    /// not go on running as its old owner.
+    fn mode_of_new_owner(self) -> u32 {
+        let is_group_program = self.mode & 0o010 != 0;
+        match (self.is_directory, is_group_program) {
+            (true, _) => self.mode,
+            (false, true) => self.mode & !0o6000,
+            (false, false) => self.mode & !0o4000,
+        }
+    }
+}
+
 impl Wanted {
     /// Reads `mode`, `owner` and `group`; `preserve` takes `preserved`.
     pub fn from_args(
@@ -77,19 +90,22 @@ impl Wanted {
         } else {
             FileKind::Other
         };
+        let changes_owner = self.uid.is_some_and(|uid| uid != actual.uid)
+            || self.gid.is_some_and(|gid| gid != actual.gid);
+        let current = if changes_owner {
+            actual.mode_of_new_owner()
+        } else {
+            actual.mode
+        };
         let mode = self
             .mode
             .as_ref()
             .filter(|_| !actual.is_link)
-            .map(|mode| mode.applied(actual.mode, kind, umask));
-        let changes_owner = self.uid.is_some_and(|uid| uid != actual.uid)
-            || self.gid.is_some_and(|gid| gid != actual.gid);
-        // The kernel clears set-id bits with a change of owner: they have to be set again.
-        let is_lost = |mode: u32| changes_owner && mode & 0o6000 != 0;
+            .map(|mode| mode.applied(current, kind, umask));
         Change {
             uid: self.uid.filter(|uid| *uid != actual.uid),
             gid: self.gid.filter(|gid| *gid != actual.gid),
-            mode: mode.filter(|mode| *mode != actual.mode & MODE_MASK || is_lost(*mode)),
+            mode: mode.filter(|mode| *mode != current & MODE_MASK),
         }
     }
 }

@@ -23,6 +23,8 @@ pub enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DestinationFacts {
     pub is_directory: bool,
+    /// Something is there that is no directory.
+    pub is_other: bool,
     pub parent_exists: bool,
 }
 
@@ -53,14 +55,59 @@ pub fn place(
         });
     }
     if !facts.parent_exists {
-        let parent = dest.rsplit_once('/').map_or("", |(parent, _)| parent);
-        return Err(Refusal::new(format!(
-            "Destination directory {parent} does not exist"
-        )));
+        return Err(missing_parent(dest));
     }
     Ok(Destination {
         path: dest.to_owned(),
         makes_parents: false,
+    })
+}
+
+fn missing_parent(dest: &str) -> Refusal {
+    let parent = dest.rsplit_once('/').map_or("", |(parent, _)| parent);
+    Refusal::new(format!("Destination directory {parent} does not exist"))
+}
+
+/// Where a copied directory lands, and which directory gets `mode`, `owner` and `group`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryPlace {
+    pub target: String,
+    pub attributed: String,
+}
+
+/// Returns where a directory lands. `takes_contents`: the source was written with a
+/// closing slash and means what is in it.
+pub fn place_directory(
+    dest: &str,
+    name: &str,
+    takes_contents: bool,
+    facts: DestinationFacts,
+) -> Result<DirectoryPlace, Refusal> {
+    if facts.is_other {
+        return Err(Refusal::new(format!(
+            "cannot copy a directory to {dest}, which is a file"
+        )));
+    }
+    if !facts.parent_exists && !dest.ends_with('/') {
+        return Err(missing_parent(dest));
+    }
+    let plain = dest.trim_end_matches('/').to_owned();
+    let inside = format!("{plain}/{name}");
+    let is_directory = facts.is_directory || dest.ends_with('/');
+    Ok(match (takes_contents, is_directory) {
+        (true, _) => DirectoryPlace {
+            target: plain.clone(),
+            attributed: plain,
+        },
+        (false, true) => DirectoryPlace {
+            target: inside.clone(),
+            attributed: inside,
+        },
+        // As in Ansible, a destination that is made by the way gets the attributes.
+        (false, false) => DirectoryPlace {
+            target: inside,
+            attributed: plain,
+        },
     })
 }
 
@@ -70,6 +117,7 @@ mod tests {
 
     const NOTHING: DestinationFacts = DestinationFacts {
         is_directory: false,
+        is_other: false,
         parent_exists: true,
     };
 
@@ -104,5 +152,17 @@ mod tests {
         };
         let error = place("/a/b", Some("x"), facts).expect_err("refused");
         assert_eq!(error.msg, "Destination directory /a does not exist");
+    }
+
+    #[test]
+    fn a_directory_lands_inside_unless_its_contents_are_meant() {
+        let placed = |dest, takes_contents| {
+            let placed = place_directory(dest, "d", takes_contents, NOTHING).expect("placed");
+            (placed.target, placed.attributed)
+        };
+        let pair = |target: &str, attributed: &str| (target.to_owned(), attributed.to_owned());
+        assert_eq!(placed("/n", true), pair("/n", "/n"));
+        assert_eq!(placed("/n/", false), pair("/n/d", "/n/d"));
+        assert_eq!(placed("/n", false), pair("/n/d", "/n"));
     }
 }

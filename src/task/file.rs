@@ -22,11 +22,29 @@ pub enum There {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     pub there: There,
-    /// What the path leads to is there: of a link, its target.
-    pub resolves: bool,
+    pub leads_to: End,
     pub source_exists: bool,
     /// The path and `src` are one and the same file already.
     pub is_source: bool,
+}
+
+/// Where a path leads when links are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Nothing,
+    Directory,
+    /// A file, or what is treated as one.
+    Other,
+}
+
+impl End {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Nothing => "absent",
+            Self::Directory => "directory",
+            Self::Other => "file",
+        }
+    }
 }
 
 /// What has to be done to the path itself.
@@ -96,7 +114,7 @@ pub fn plan(args: Args<'_>, facts: &Facts) -> Result<Plan, Refusal> {
         "hard" => hard_link(args, facts)?,
         "touch" if facts.there == There::Absent => Step::MakeEmptyFile,
         "touch" => Step::Nothing,
-        _ => file(path, facts)?,
+        _ => file(args, facts)?,
     };
     Ok(Plan { state, step })
 }
@@ -115,10 +133,14 @@ fn state(args: Args<'_>, there: &There) -> &'static str {
     }
 }
 
-fn file(path: &str, facts: &Facts) -> Result<Step, Refusal> {
+fn file(args: Args<'_>, facts: &Facts) -> Result<Step, Refusal> {
+    let path = args.word("path");
     let there = match &facts.there {
         There::File | There::Hard => return Ok(Step::Nothing),
-        There::Link { .. } if facts.resolves => return Ok(Step::Nothing),
+        There::Link { .. } if args.flag("follow") => match facts.leads_to {
+            End::Other => return Ok(Step::Nothing),
+            end => end.word(),
+        },
         other => other.word(),
     };
     Err(
@@ -129,16 +151,19 @@ fn file(path: &str, facts: &Facts) -> Result<Step, Refusal> {
 }
 
 fn directory(args: Args<'_>, facts: &Facts) -> Result<Step, Refusal> {
-    match &facts.there {
-        There::Absent => Ok(Step::MakeDirectory),
-        There::Directory { .. } => Ok(Step::Nothing),
-        There::Link { .. } if facts.resolves && args.flag("follow") => Ok(Step::Nothing),
-        other => {
-            let path = args.word("path");
-            let msg = format!("{path} already exists as a {}", other.word());
-            Err(Refusal::new(msg).with("path", path))
-        }
-    }
+    let there = match &facts.there {
+        There::Absent => return Ok(Step::MakeDirectory),
+        There::Directory { .. } => return Ok(Step::Nothing),
+        There::Link { .. } if args.flag("follow") => match facts.leads_to {
+            End::Directory => return Ok(Step::Nothing),
+            End::Nothing => "link to nothing",
+            End::Other => "file",
+        },
+        other => other.word(),
+    };
+    let path = args.word("path");
+    let msg = format!("{path} already exists as a {there}");
+    Err(Refusal::new(msg).with("path", path))
 }
 
 fn link(args: Args<'_>, facts: &Facts) -> Result<Step, Refusal> {
@@ -219,7 +244,11 @@ mod tests {
         };
         let args = coerce(lookup("file").expect("known"), &map).expect("valid");
         let facts = Facts {
-            resolves: there != There::Absent,
+            leads_to: match there {
+                There::Absent => End::Nothing,
+                There::Directory { .. } => End::Directory,
+                _ => End::Other,
+            },
             there,
             source_exists: true,
             is_source: false,

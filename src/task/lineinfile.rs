@@ -52,14 +52,15 @@ pub fn plan(file: &Text, args: Args<'_>) -> Result<Edit, Refusal> {
     let wanted = file.foreign(args.word("line"));
     let insert = Insert::from_args(file, args)?;
     let mut lines = lines_of(&file.content);
-    let added = match find(file, &lines, args, &wanted)? {
+    let anchor = insert.anchor(&lines, &wanted, args.flag("firstmatch"));
+    let added = match find(file, &lines, args, &wanted, anchor)? {
         Found::Matched { index, line } => return Ok(replaced(lines, index, line)),
         Found::Exact(index) => {
             let line = wanted.clone().into_owned();
             return Ok(replaced(lines, index, line));
         }
         Found::Nothing if backrefs => false,
-        Found::Nothing => insert.insert(&mut lines, &wanted, args.flag("firstmatch")),
+        Found::Nothing => insert.insert(&mut lines, &wanted, anchor),
     };
     Ok(Edit {
         content: lines.concat(),
@@ -69,7 +70,15 @@ pub fn plan(file: &Text, args: Args<'_>) -> Result<Edit, Refusal> {
     })
 }
 
-fn find(file: &Text, lines: &Lines<'_>, args: Args<'_>, wanted: &str) -> Result<Found, Refusal> {
+/// Looks for what stands for the line. With `firstmatch` the search for the line itself
+/// ends at the anchor, as Ansible's does.
+fn find(
+    file: &Text,
+    lines: &Lines<'_>,
+    args: Args<'_>,
+    wanted: &str,
+    anchor: Option<usize>,
+) -> Result<Found, Refusal> {
     let is_first = args.flag("firstmatch");
     let pick = |matches: &dyn Fn(&str) -> bool| {
         let mut numbered = lines.iter().enumerate().filter(|(_, line)| matches(line));
@@ -97,7 +106,10 @@ fn find(file: &Text, lines: &Lines<'_>, args: Args<'_>, wanted: &str) -> Result<
             return Ok(Found::Matched { index, line });
         }
     }
-    let exact = lines.iter().rposition(|line| without_end(line) == wanted);
+    let end = anchor.filter(|_| is_first).unwrap_or(lines.len());
+    let exact = lines[..end]
+        .iter()
+        .rposition(|line| without_end(line) == wanted);
     Ok(exact.map_or(Found::Nothing, Found::Exact))
 }
 
@@ -133,39 +145,50 @@ impl Insert {
         )
     }
 
-    /// Inserts the line; returns whether it was not there already.
-    fn insert(&self, lines: &mut Lines<'_>, wanted: &str, first: bool) -> bool {
-        let place = |pattern: &Pattern| {
-            let mut numbered = lines.iter().enumerate();
-            let mut matches = numbered
-                .by_ref()
-                .filter(|(_, line)| pattern.is_in(searched(line)));
-            let found = if first {
-                matches.next()
-            } else {
-                matches.next_back()
-            };
-            found.map(|(index, _)| index)
+    /// Finds the line that `insertafter` or `insertbefore` means: the last or the first
+    /// that matches and is not the wanted one itself.
+    fn anchor(&self, lines: &Lines<'_>, wanted: &str, first: bool) -> Option<usize> {
+        let (Self::After(pattern) | Self::Before(pattern)) = self else {
+            return None;
         };
-        let index = match self {
-            Self::AtStart => Some(0),
-            Self::AtEnd => None,
-            Self::After(pattern) => place(pattern).map(|index| index + 1),
-            Self::Before(pattern) => place(pattern),
-        };
-        if let Some(last) = lines.last_mut()
-            && !last.ends_with(['\n', '\r'])
-            && index.is_none_or(|index| index == lines.len())
-        {
-            end_line(lines);
+        let is_anchor =
+            |line: &Cow<'_, str>| without_end(line) != wanted && pattern.is_in(searched(line));
+        if first {
+            lines.iter().position(is_anchor)
+        } else {
+            lines.iter().rposition(is_anchor)
         }
-        lines.insert(index.unwrap_or(lines.len()), format!("{wanted}\n").into());
+    }
+
+    /// Inserts the line; returns whether it was not there already.
+    fn insert(&self, lines: &mut Lines<'_>, wanted: &str, anchor: Option<usize>) -> bool {
+        let index = match (self, anchor) {
+            (Self::AtStart, _) => 0,
+            (Self::After(_), Some(anchor)) => anchor + 1,
+            (Self::Before(_), Some(anchor)) => anchor,
+            _ => lines.len(),
+        };
+        let follows_anchor = matches!(self, Self::After(_)) && anchor.is_some();
+        if follows_anchor
+            && lines
+                .get(index)
+                .is_some_and(|line| without_end(line) == wanted)
+        {
+            return false;
+        }
+        if index == lines.len() {
+            end_last_line(lines);
+        }
+        lines.insert(index, format!("{wanted}\n").into());
         true
     }
 }
 
-fn end_line(lines: &mut Lines<'_>) {
-    if let Some(last) = lines.last_mut() {
+/// Ends the last line, where it is not: what comes after it shall not join it.
+fn end_last_line(lines: &mut Lines<'_>) {
+    if let Some(last) = lines.last_mut()
+        && !last.ends_with(['\n', '\r'])
+    {
         last.to_mut().push('\n');
     }
 }

@@ -6,19 +6,22 @@ use super::outcome::Refusal;
 use super::pattern::Pattern;
 use super::text::Text;
 
-pub fn plan(file: &Text, args: Args<'_>) -> Result<Edit, Refusal> {
+/// What becomes of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    Edit(Edit),
+    /// The part that `after` and `before` name is not there: nothing is touched, the
+    /// message says so.
+    Leave(String),
+}
+
+pub fn plan(file: &Text, args: Args<'_>) -> Result<Plan, Refusal> {
     let content = file.content.as_str();
-    let unchanged = |msg: String| Edit {
-        content: content.to_owned(),
-        changed: false,
-        msg,
-        found: None,
-    };
     let section = match section(file, args)? {
         Section::All => 0..content.len(),
         Section::Part(range) => range,
         Section::Missing(expression) => {
-            return Ok(unchanged(format!(
+            return Ok(Plan::Leave(format!(
                 "Pattern for before/after params did not match the given file: {expression}"
             )));
         }
@@ -27,14 +30,19 @@ pub fn plan(file: &Text, args: Args<'_>) -> Result<Edit, Refusal> {
     let old = &content[section.clone()];
     let (new, count) = pattern.replace_all(old, &file.foreign(args.word("replace")))?;
     if new == old {
-        return Ok(unchanged(String::new()));
+        return Ok(Plan::Edit(Edit {
+            content: content.to_owned(),
+            changed: false,
+            msg: String::new(),
+            found: None,
+        }));
     }
-    Ok(Edit {
+    Ok(Plan::Edit(Edit {
         content: [&content[..section.start], &new, &content[section.end..]].concat(),
         changed: true,
         msg: format!("{count} replacements made"),
         found: None,
-    })
+    }))
 }
 
 /// The part of a file between `after` and `before`.
@@ -69,7 +77,10 @@ mod tests {
             panic!("a mapping")
         };
         let args = coerce(lookup("replace").expect("known"), &map).expect("valid");
-        plan(&Text::from_bytes(content.into()), Args(&args)).expect("a plan")
+        match plan(&Text::from_bytes(content.into()), Args(&args)) {
+            Ok(Plan::Edit(edit)) => edit,
+            other => panic!("no edit: {other:?}"),
+        }
     }
 
     #[test]

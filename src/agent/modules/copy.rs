@@ -1,7 +1,7 @@
 //! `copy`: a content, or a file or directory of the host, is at a path.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -9,31 +9,28 @@ use serde_json::Value;
 use super::super::error::ModuleError;
 use super::super::files;
 use super::super::work::Work;
+use super::copy_tree::{copy_tree, owners};
 use super::inspect::{md5_hex, sha1_hex};
 use crate::task::attributes::Wanted;
-use crate::task::copy::{Destination, DestinationFacts, Source, place};
+use crate::task::copy::{Destination, DestinationFacts, Source, place, place_directory};
 use crate::task::mode::MODE_MASK;
 use crate::task::outcome::{Diff, Outcome, Refusal};
 use crate::task::text::looks_binary;
 
-/// Directories in directories beyond this depth are a loop, not a tree.
-const DEPTH_MAX: u32 = 100;
-
 pub(super) fn copy(work: &Work) -> Result<Outcome, ModuleError> {
     let source = source(work)?;
-    let dest = work.args().word("dest");
-    let mut facts = destination_facts(&PathBuf::from(work.expand(dest)))?;
+    let dest = work.expand(work.args().word("dest"));
+    let mut facts = destination_facts(Path::new(&dest))?;
     // When nothing is changed the directory may be one that an earlier task would have made.
     facts.parent_exists |= work.check;
-    let name = match &source {
-        Source::Content { name, .. } => name.clone(),
-        Source::Directory(path) | Source::File { path, .. } => file_name(path),
-    };
-    let dest = place(&work.expand(dest), name.as_deref(), facts)?;
     match source {
-        Source::Directory(path) => copy_directory(work, &path, &dest),
-        Source::Content { bytes, .. } => copy_content(work, &bytes, None, &dest),
+        Source::Directory(path) => copy_directory(work, &path, &dest, facts),
+        Source::Content { bytes, name } => {
+            let dest = place(&dest, name.as_deref(), facts)?;
+            copy_content(work, &bytes, None, &dest)
+        }
         Source::File { path, mode } => {
+            let dest = place(&dest, file_name(&path).as_deref(), facts)?;
             let bytes = fs::read(&path).map_err(ModuleError::file("read", &path))?;
             let outcome = copy_content(work, &bytes, Some(mode), &dest)?;
             Ok(outcome.with("src", path.display().to_string()))
@@ -67,7 +64,6 @@ fn source(work: &Work) -> Result<Source, ModuleError> {
     }
     match files::metadata(&path)? {
         None => Err(Refusal::new(format!("Source {} not found", path.display())).into()),
-        // A closing slash means what is in the directory, not the directory itself.
         Some(found) if found.is_dir() => {
             Ok(Source::Directory(if args.word("src").ends_with('/') {
                 path.join("")
@@ -89,6 +85,7 @@ fn destination_facts(dest: &Path) -> Result<DestinationFacts, ModuleError> {
     };
     Ok(DestinationFacts {
         is_directory: is_directory(dest)?,
+        is_other: files::metadata(dest)?.is_some_and(|found| !found.is_dir()),
         parent_exists: match dest.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => is_directory(parent)?,
             _ => true,
@@ -116,6 +113,7 @@ fn copy_content(
     }
     let existing = files::read_if_there(&path)?;
     let replaces_link = is_link && !args.flag("follow");
+    let existed = existing.is_some() || is_link;
     let differs = existing.as_deref() != Some(content) || replaces_link;
     let checksum = sha1_hex(content);
     if let Some(expected) = args
@@ -138,7 +136,9 @@ fn copy_content(
             make_parents(work, &path)?;
         }
         files::replace(&path, content)?;
-        if let (Some(mode), true) = (source_mode, existing.is_none() && wanted.mode.is_none()) {
+        // Ansible's way with files of the host: a new one gets the usual mode, one that
+        // was there takes over the source's.
+        if let (Some(mode), true) = (source_mode, existed && wanted.mode.is_none()) {
             files::set_mode(&path, mode)?;
         }
     }
@@ -209,62 +209,41 @@ fn directory_attributes(work: &Work) -> Result<Wanted, ModuleError> {
 
 /// Copies a directory of the host; a source without a closing slash lands inside the
 /// destination under its own name.
-fn copy_directory(work: &Work, source: &Path, dest: &Destination) -> Result<Outcome, ModuleError> {
-    let target = PathBuf::from(&dest.path);
-    let changed = copy_tree(work, source, &target, 0)?;
+fn copy_directory(
+    work: &Work,
+    source: &Path,
+    dest: &str,
+    facts: DestinationFacts,
+) -> Result<Outcome, ModuleError> {
+    let args = work.args();
+    let takes_contents = args.word("src").ends_with('/');
+    let name = file_name(source).unwrap_or_default();
+    let placed = place_directory(dest, &name, takes_contents, facts)?;
+    let (target, attributed) = (
+        PathBuf::from(&placed.target),
+        PathBuf::from(&placed.attributed),
+    );
+    let shown = attributed.display().to_string();
+    if !args.flag("force") && files::metadata(&attributed)?.is_some() {
+        return Ok(Outcome::changed(false)
+            .msg("file already exists")
+            .with("dest", shown));
+    }
+    if files::real_path(&target).starts_with(files::real_path(source)) {
+        let (source, target) = (source.display(), target.display());
+        return Err(Refusal::new(format!("cannot copy {source} into itself, to {target}")).into());
+    }
+    let changed = copy_tree(work, source, &target, &owners(work)?)?;
     let outcome = Outcome::changed(changed)
         .with("src", source.display().to_string())
-        .with("dest", target.display().to_string());
-    files::with_path_info(outcome, &target)
+        .with("dest", shown);
+    let wanted = files::wanted(work, Some(source_mode(source)?))?;
+    files::with_path_info(
+        with_attributes(work, outcome, &attributed, &wanted)?,
+        &attributed,
+    )
 }
 
-fn copy_tree(work: &Work, source: &Path, target: &Path, depth: u32) -> Result<bool, ModuleError> {
-    if depth > DEPTH_MAX {
-        let why = format!(
-            "{} is more than {DEPTH_MAX} directories deep",
-            source.display()
-        );
-        return Err(Refusal::new(why).into());
-    }
-    work.lifeline.check()?;
-    let mut changed = files::metadata(target)?.is_none();
-    if changed && !work.check {
-        fs::create_dir_all(target).map_err(ModuleError::file("make the directory", target))?;
-    }
-    let wanted = directory_attributes(work)?;
-    changed |= files::apply_attributes(work, target, &wanted)?.is_some();
-    for entry in files::entries(source)? {
-        let from = source.join(&entry);
-        let to = target.join(&entry);
-        let found = files::link_metadata(&from)?;
-        changed |= match found {
-            Some(found) if found.is_dir() => copy_tree(work, &from, &to, depth + 1)?,
-            Some(found) if found.is_symlink() => copy_link(work, &from, &to)?,
-            Some(found) if found.is_file() => {
-                let bytes = fs::read(&from).map_err(ModuleError::file("read", &from))?;
-                let dest = Destination {
-                    path: to.display().to_string(),
-                    makes_parents: false,
-                };
-                copy_content(work, &bytes, Some(found.mode() & MODE_MASK), &dest)?.changed
-            }
-            // Sockets, pipes and devices are nothing to copy; what is gone is no more.
-            _ => false,
-        };
-    }
-    Ok(changed)
-}
-
-fn copy_link(work: &Work, from: &Path, to: &Path) -> Result<bool, ModuleError> {
-    let aim = fs::read_link(from).map_err(ModuleError::file("read the link", from))?;
-    if fs::read_link(to).is_ok_and(|current| current == aim) {
-        return Ok(false);
-    }
-    if !work.check {
-        if files::link_metadata(to)?.is_some() {
-            fs::remove_file(to).map_err(ModuleError::file("replace", to))?;
-        }
-        symlink(&aim, to).map_err(ModuleError::file("make the link", to))?;
-    }
-    Ok(true)
+fn source_mode(path: &Path) -> Result<u32, ModuleError> {
+    Ok(files::metadata(path)?.map_or(0, |found| found.mode() & MODE_MASK))
 }

@@ -8,6 +8,7 @@ use super::super::files;
 use super::super::work::Work;
 use crate::task::lineinfile::Edit;
 use crate::task::outcome::{Diff, Outcome, Refusal};
+use crate::task::replace::Plan;
 use crate::task::text::{Text, looks_binary};
 use crate::task::{blockinfile, lineinfile, replace};
 
@@ -51,8 +52,10 @@ pub(super) fn blockinfile(work: &Work) -> Result<Outcome, ModuleError> {
 pub(super) fn replace(work: &Work) -> Result<Outcome, ModuleError> {
     let path = work.required_path("path");
     let file = read(&path, "Path")?.ok_or_else(|| missing(&path, "Path"))?;
-    let edit = replace::plan(&file, work.args())?;
-    finish(work, &path, &file, &edit)
+    match replace::plan(&file, work.args())? {
+        Plan::Edit(edit) => finish(work, &path, &file, &edit),
+        Plan::Leave(why) => Ok(Outcome::changed(false).msg(why)),
+    }
 }
 
 fn read(path: &Path, word: &str) -> Result<Option<Text>, ModuleError> {
@@ -91,7 +94,7 @@ fn finish(work: &Work, path: &Path, original: &Text, edit: &Edit) -> Result<Outc
     }
     let wanted = files::wanted(work, None)?;
     let mut msg = edit.msg.clone();
-    if let Some(diff) = files::apply_attributes(work, &real, &wanted)? {
+    if let Some(diff) = files::apply_attributes(work, path, &wanted)? {
         let link = if outcome.changed { " and " } else { "" };
         msg.push_str(link);
         msg.push_str("ownership, perms or SE linux context changed");

@@ -11,7 +11,7 @@ use super::super::error::ModuleError;
 use super::super::files;
 use super::super::work::Work;
 use crate::task::attributes::Wanted;
-use crate::task::file::{Facts, Plan, Replaces, Step, There, plan};
+use crate::task::file::{End, Facts, Plan, Replaces, Step, There, plan};
 use crate::task::outcome::{Diff, Outcome, Refusal};
 
 pub(super) fn file(work: &Work) -> Result<Outcome, ModuleError> {
@@ -95,7 +95,11 @@ fn facts(work: &Work, path: &Path) -> Result<Facts, ModuleError> {
     };
     Ok(Facts {
         there,
-        resolves: at_path.is_some(),
+        leads_to: match &at_path {
+            None => End::Nothing,
+            Some(found) if found.is_dir() => End::Directory,
+            Some(_) => End::Other,
+        },
         source_exists: source.is_some(),
         is_source,
     })

@@ -18,8 +18,8 @@ use super::super::files;
 use super::super::process::unix_now;
 use super::super::work::{Work, accounts};
 use crate::task::accounts::Accounts;
-use crate::task::attributes::octal;
 use crate::task::find::{Criteria, Seen};
+use crate::task::mode::MODE_MASK;
 use crate::task::outcome::{Outcome, Refusal};
 use crate::task::wildcard;
 
@@ -40,7 +40,7 @@ pub(super) fn stat(work: &Work) -> Result<Outcome, ModuleError> {
     let mut stat = described(&path, &found, &accounts()?);
     if found.is_symlink() {
         let aim = fs::read_link(&path).map_err(ModuleError::file("read the link", &path))?;
-        let real = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        let real = fs::canonicalize(&path).unwrap_or_else(|_| aim_of(&path, &aim));
         stat.insert("lnk_source".to_owned(), real.to_string_lossy().into());
         stat.insert("lnk_target".to_owned(), aim.to_string_lossy().into());
     }
@@ -53,6 +53,12 @@ pub(super) fn stat(work: &Work) -> Result<Outcome, ModuleError> {
         stat.insert("checksum".to_owned(), checksum.into());
     }
     Ok(Outcome::changed(false).with("stat", stat))
+}
+
+/// Returns where a link leads that leads nowhere.
+fn aim_of(link: &Path, aim: &Path) -> PathBuf {
+    let directory = link.parent().unwrap_or_else(|| Path::new(""));
+    files::real_path(directory).join(aim)
 }
 
 fn is_readable(path: &Path) -> bool {
@@ -73,7 +79,7 @@ fn described(path: &Path, found: &Metadata, accounts: &Accounts) -> Map<String, 
     let value = json!({
         "exists": true,
         "path": path.to_string_lossy(),
-        "mode": octal(mode),
+        "mode": format!("{:04o}", mode & MODE_MASK),
         "isdir": kind.is_dir(),
         "ischr": kind.is_char_device(),
         "isblk": kind.is_block_device(),

@@ -5,6 +5,7 @@ mod account;
 mod arp;
 mod command;
 mod copy;
+mod copy_tree;
 mod edit;
 mod facts;
 mod file;

@@ -154,15 +154,26 @@ impl Holder {
         Ok(())
     }
 
-    /// Puts this process into the lab's network, and its children into the lab's process
-    /// namespace. Only before a second thread starts.
-    pub fn enter(self) -> Result<(), NetnsError> {
-        let kinds = [
+    /// Puts this process into the lab's network. Only before a second thread starts.
+    pub fn enter_network(self) -> Result<(), NetnsError> {
+        self.enter(&[
+            ("user", CloneFlags::CLONE_NEWUSER),
+            ("net", CloneFlags::CLONE_NEWNET),
+        ])
+    }
+
+    /// Puts this process into the lab's network, and the children it will have into the lab's
+    /// process namespace, so that they end with the lab. It cannot start threads afterwards.
+    pub fn enter_with_children(self) -> Result<(), NetnsError> {
+        self.enter(&[
             ("user", CloneFlags::CLONE_NEWUSER),
             ("net", CloneFlags::CLONE_NEWNET),
             ("uts", CloneFlags::CLONE_NEWUTS),
             ("pid", CloneFlags::CLONE_NEWPID),
-        ];
+        ])
+    }
+
+    fn enter(self, kinds: &[(&str, CloneFlags)]) -> Result<(), NetnsError> {
         // All are opened first: inside the user namespace the holder's files are out of reach.
         let mut files = Vec::new();
         for (name, flag) in kinds {
@@ -170,7 +181,7 @@ impl Holder {
             let theirs = fs::read_link(&path).map_err(NetnsError::Enter)?;
             let own = fs::read_link(format!("/proc/self/ns/{name}")).map_err(NetnsError::Enter)?;
             if theirs != own {
-                files.push((File::open(&path).map_err(NetnsError::Enter)?, flag));
+                files.push((File::open(&path).map_err(NetnsError::Enter)?, *flag));
             }
         }
         for (file, flag) in &files {
@@ -306,7 +317,7 @@ pub fn launch(holder: Holder, log: &Path, words: &[String]) -> Result<(), NetnsE
         .open(log)
         .map_err(run)?;
     let _ = setsid();
-    holder.enter()?;
+    holder.enter_with_children()?;
     Command::new(&words[0])
         .args(&words[1..])
         .stdin(Stdio::null())
@@ -324,7 +335,7 @@ pub fn run_inside(holder: Holder, words: &[String]) -> Result<u8, NetnsError> {
         command: words.first().cloned().unwrap_or_default(),
         source,
     };
-    holder.enter()?;
+    holder.enter_with_children()?;
     let mut signals = SigSet::empty();
     for signal in [
         Signal::SIGCHLD,
@@ -356,7 +367,7 @@ pub fn run_inside(holder: Holder, words: &[String]) -> Result<u8, NetnsError> {
 /// `internal-connect ADDRESS PORT`: connects inside the lab and sends the socket over standard
 /// output, as ssh's `ProxyUseFdpass` wants it.
 pub fn connect_and_hand_over(holder: Holder, address: SocketAddrV4) -> Result<(), NetnsError> {
-    holder.enter()?;
+    holder.enter_network()?;
     let stream = connect_inside(address)?;
     let descriptors = [stream.as_raw_fd()];
     sendmsg::<()>(
@@ -381,7 +392,7 @@ pub fn await_greetings(
     deadline: Duration,
     addresses: &[Ipv4Addr],
 ) -> Result<(), NetnsError> {
-    holder.enter()?;
+    holder.enter_network()?;
     let end = Instant::now() + deadline;
     thread::scope(|scope| {
         let waits: Vec<_> = addresses

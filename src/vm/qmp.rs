@@ -186,11 +186,10 @@ impl Qmp {
             reason: format!("it has no disk `{disk}`"),
         })?;
         let overlay = layer["node-name"].as_str().unwrap_or_default().to_owned();
-        let options: qmp::BlockdevOptions =
-            serde_json::from_value(layer).map_err(|source| QmpError::Answer {
-                command: COMMAND,
-                source,
-            })?;
+        let options = top_options(layer).map_err(|source| QmpError::Answer {
+            command: COMMAND,
+            source,
+        })?;
         self.execute(&qmp::blockdev_add(options))?;
         self.execute(&qmp::blockdev_snapshot(qmp::BlockdevSnapshot {
             node,
@@ -246,5 +245,31 @@ impl Qmp {
                 _ => thread::sleep(MIGRATION_POLL),
             }
         }
+    }
+}
+
+/// Types a new top's description. Read from JSON, "no backing file" would become "not said",
+/// and QEMU would open the one that the file names, which is in use.
+fn top_options(layer: Value) -> Result<qmp::BlockdevOptions, serde_json::Error> {
+    let mut options: qmp::BlockdevOptions = serde_json::from_value(layer)?;
+    if let qmp::BlockdevOptions::qcow2 { qcow2, .. } = &mut options {
+        qcow2.base.backing = Some(qmp::BlockdevRefOrNull::null(()));
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::layers::Layers;
+
+    #[test]
+    fn a_new_top_is_opened_without_what_lies_below() {
+        let layers = Layers::new("base".into()).with_top("one-sda.1.qcow2".into());
+        let options = top_options(layers.blockdev_top("disks")).expect("typed");
+        let said = serde_json::to_value(qmp::blockdev_add(options)).expect("JSON");
+        assert_eq!(said.get("backing"), Some(&Value::Null), "{said}");
+        assert_eq!(said["node-name"], "n-one-sda.1");
+        assert_eq!(said["file"]["filename"], "disks/one-sda.1.qcow2");
     }
 }

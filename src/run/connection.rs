@@ -71,13 +71,36 @@ impl Connection {
                 self.key_file.get_or_insert_with(|| PathBuf::from(text()));
             }
             "ansible_ssh_common_args" | "ansible_ssh_extra_args" => {
-                self.extra_args
-                    .extend(text().split_whitespace().map(str::to_owned));
+                let words = split_words(&text())
+                    .ok_or_else(|| format!("`{variable}` has a quote that is not closed"))?;
+                self.extra_args.extend(words);
             }
             _ => {}
         }
         Ok(())
     }
+}
+
+/// Splits as a shell does, without expanding anything; `None`: a quote is left open.
+fn split_words(text: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut characters = text.chars();
+    while let Some(each) = characters.next() {
+        match (quote, each) {
+            (None, each) if each.is_whitespace() => words.extend(word.take()),
+            (None, '\'' | '"') => {
+                quote = Some(each);
+                word.get_or_insert_default();
+            }
+            (Some(open), each) if each == open => quote = None,
+            (None | Some('"'), '\\') => word.get_or_insert_default().extend(characters.next()),
+            (_, each) => word.get_or_insert_default().push(each),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
 }
 
 #[cfg(test)]
@@ -99,6 +122,14 @@ mod tests {
         assert_eq!(connection.user.as_deref(), Some("lab"));
         assert_eq!(connection.port, Some(2222));
         assert_eq!(connection.extra_args, ["-o", "A=b", "-C"]);
+    }
+
+    #[test]
+    fn arguments_are_split_as_a_shell_splits_them() {
+        let words = split_words(r#"-o ProxyCommand="ssh -W %h:%p gate" -o 'A=b c' \ d"#);
+        let expected = ["-o", "ProxyCommand=ssh -W %h:%p gate", "-o", "A=b c", " d"];
+        assert_eq!(words.as_deref(), Some(&expected.map(str::to_owned)[..]));
+        assert_eq!(split_words("'open"), None);
     }
 
     #[test]

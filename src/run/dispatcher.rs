@@ -179,10 +179,16 @@ impl<'run> Dispatcher<'run> {
     async fn plays(&mut self, playbook: &Playbook) -> Flow {
         for play in &playbook.plays {
             if !self.play(play).await? {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
+        match &self.wishes.start_at {
+            // The files that could have had it are read when they are included.
+            Some(name) => Err(Diagnostic::error(format!("no task is called `{name}`"))
+                .help("--start-at-task can only find tasks that no include_tasks brings; --list-tasks shows them")
+                .into()),
+            None => Ok(()),
+        }
     }
 
     /// Runs one play; false: nothing more is to be run.

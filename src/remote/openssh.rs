@@ -176,7 +176,8 @@ async fn install(
     ))
 }
 
-/// An error and its causes in one line, each said once.
+/// An error and its causes in one line, each said once; without the frame of `@` that ssh
+/// draws around a changed host key.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -187,5 +188,37 @@ fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = inner.source();
     }
-    text
+    let lines = text.lines().map(|line| line.trim_matches(['@', ' ', '\r']));
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    lines.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ssh_says_becomes_one_line() {
+        let said = "failed: @@@@@@@\r\n@   WARNING: CHANGED!   @\r\n@@@@@@@\nHost key is another.";
+        let error = chain(&io::Error::other(said));
+        assert_eq!(error, "failed: WARNING: CHANGED! Host key is another.");
+    }
+
+    #[test]
+    fn the_agent_is_taken_when_the_script_wants_it() {
+        let agent = AgentBinary {
+            content: b"agent".to_vec(),
+            sha256: "0123456789abcdef".repeat(4),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let said = &b"motd\nhalab-want\nhalab-ready\nframe"[..];
+        let (mut reader, mut sent) = (BufReader::new(said), Vec::new());
+        runtime
+            .block_on(install(&mut reader, &mut sent, &agent))
+            .expect("installed");
+        assert_eq!(sent, b"agent");
+        assert_eq!(reader.buffer(), b"frame");
+    }
 }

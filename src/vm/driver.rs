@@ -31,6 +31,8 @@ const MEMORY_DEADLINE: Duration = Duration::from_secs(60);
 const BOOT_DEADLINE: Duration = Duration::from_secs(900);
 /// A guest that was just loaded answers in tenths of a second.
 const WAKE_DEADLINE: Duration = Duration::from_secs(30);
+/// For a guest that runs and has nothing to do but this.
+const CLOCK_DEADLINE: Duration = Duration::from_secs(5);
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 /// As much of a log as shows a cause.
 const TAIL_LINES: usize = 12;
@@ -122,6 +124,10 @@ impl<'lab> MachineDriver<'lab> {
             Phase::Resume if task.stays_paused => Ok(()),
             Phase::Resume => self.with_qmp(Qmp::resume),
             Phase::Wake => self.wake(task),
+            Phase::SetClock => {
+                self.set_clock(task);
+                Ok(())
+            }
             Phase::AwaitBoot => self.await_boot(),
             Phase::Kill => self.kill(),
         }
@@ -256,17 +262,24 @@ impl<'lab> MachineDriver<'lab> {
         }
         let wake = || {
             let mut control = Control::connect(&self.path(CONTROL_SOCKET))?;
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
-            let unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-            let mut script = guest::clock_script(unix_ms);
+            let mut script = guest::clock_script(unix_ms());
             if task.hand_over_keys {
                 script = format!("{script}\n{}", guest::keys_script(&task.keys));
             }
             control.run("take the time and the lab's keys", &script, WAKE_DEADLINE)
         };
         wake().map_err(|source| self.guest_error(source))
+    }
+
+    /// A save stops a machine for some tenths of a second. One that does not listen, because
+    /// its user stopped the control port, is that much behind and no failure.
+    fn set_clock(&self, task: &Task) {
+        if !task.stays_paused
+            && let Ok(mut control) = Control::connect(&self.path(CONTROL_SOCKET))
+        {
+            let script = guest::clock_script(unix_ms());
+            let _ = control.run("take the time", &script, CLOCK_DEADLINE);
+        }
     }
 
     fn await_boot(&self) -> Result<(), MachineError> {
@@ -289,6 +302,13 @@ impl<'lab> MachineDriver<'lab> {
             source,
         }
     }
+}
+
+fn unix_ms() -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Returns a log's last lines, indented, without what a terminal would take as commands.

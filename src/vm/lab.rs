@@ -2,14 +2,15 @@
 //!
 //! There is one way to a running lab: load a snapshot. `up` loads `clean`, which comes from
 //! the cache; where the cache has none, the machines are first booted for real, saved and
-//! stopped again. Keys of the booting machines are thrown away with them: every lab hands
-//! over its own after the load.
+//! stopped again. Keys of the booting machines are thrown away with them: a lab hands over its
+//! own after its first load, and then saves `clean` again, so that no later load needs to.
 //!
 //! ```text
 //!  up ──► cache has `clean`? ──no──► boot, wait for rest, save, stop, publish
 //!                │ yes                                    │
 //!                └────────► take it (hard links) ◄────────┘
 //!                                   │
+//!                     load, hand over keys, save as the lab's own `clean`
 //!  reset ──► kill QEMUs ──► new empty layers ──► start, load memory, resume together, wake
 //! ```
 
@@ -231,6 +232,7 @@ impl Lab {
             UpOutcome::Cold
         };
         self.load_with(CLEAN, &keys, progress)?;
+        self.own_clean(progress)?;
         Ok(outcome)
     }
 
@@ -267,11 +269,25 @@ impl Lab {
         if !entry.is_there() {
             return Ok(false);
         }
-        let own = Manifest::read(&self.folders.snapshot(CLEAN))?;
-        if own.is_some() && own == entry.manifest()? {
+        let build = |manifest: Option<Manifest>| manifest.and_then(|manifest| manifest.build);
+        let own = build(Manifest::read(&self.folders.snapshot(CLEAN))?);
+        if own.is_some() && own == build(entry.manifest()?) {
             return Ok(true);
         }
         Ok(entry.adopt(&self.folders, CLEAN)?)
+    }
+
+    /// Saves the clean state once more where it had no keys of this lab's. The machines have
+    /// just been loaded and got them.
+    fn own_clean(&self, progress: &dyn Progress) -> Result<(), LabError> {
+        let manifest = self.snapshot(CLEAN)?;
+        if !manifest.foreign_keys {
+            return Ok(());
+        }
+        let holder = self.holder().ok_or(LabError::NotUp)?;
+        self.save_state(holder, CLEAN, lifecycle::SAVE, manifest.build, progress)?;
+        progress.done();
+        Ok(collect_garbage(&self.folders, &self.folders.record()?)?)
     }
 
     /// Boots all machines for real, waits until they are idle, saves them as the clean state
@@ -298,7 +314,7 @@ impl Lab {
         let keys = self.throwaway_keys()?;
         let tasks = self.tasks(&record, &keys, Beginning::Boot)?;
         self.group(lifecycle::BOOT, holder, &tasks, progress)?;
-        self.save_state(holder, CLEAN, lifecycle::SAVE_LAST, progress)?;
+        self.save_state(holder, CLEAN, lifecycle::SAVE_LAST, None, progress)?;
         self.stop_all()?;
         self.rename_layers(&build)?;
         self.folders.save_record(&LabRecord {
@@ -326,6 +342,7 @@ impl Lab {
                 *layers = layers.below_top().with_top(name);
             }
         }
+        manifest.build = Some(build.to_owned());
         manifest.foreign_keys = true;
         Ok(manifest.write(&folder)?)
     }
@@ -377,7 +394,10 @@ impl Lab {
             task.hand_over_keys = manifest.foreign_keys;
         }
         self.group(lifecycle::LOAD, holder, &tasks, progress)?;
-        self.await_greetings(name)?;
+        if manifest.foreign_keys {
+            // Their SSH servers have just started over.
+            self.await_greetings()?;
+        }
         progress.done();
         Ok(collect_garbage(&self.folders, &record)?)
     }
@@ -391,7 +411,7 @@ impl Lab {
     ) -> Result<(), LabError> {
         check_snapshot_name(name)?;
         let holder = self.holder().ok_or(LabError::NotUp)?;
-        self.save_state(holder, name, lifecycle::SAVE, progress)?;
+        self.save_state(holder, name, lifecycle::SAVE, None, progress)?;
         progress.done();
         Ok(collect_garbage(&self.folders, &self.folders.record()?)?)
     }
@@ -401,6 +421,7 @@ impl Lab {
         holder: Holder,
         name: &str,
         operation: Operation,
+        build: Option<String>,
         progress: &dyn Progress,
     ) -> Result<(), LabError> {
         let mut record = self.folders.record()?;
@@ -432,7 +453,11 @@ impl Lab {
         }
         self.group(operation, holder, &tasks, progress)?;
         let boot = record.boot.clone().ok_or(LabError::NotUp)?;
-        Manifest::new(&record, frozen, boot, unix_now().as_secs()).write(&folder)?;
+        let manifest = Manifest {
+            build,
+            ..Manifest::new(&record, frozen, boot, unix_now().as_secs())
+        };
+        manifest.write(&folder)?;
         Ok(snapshot::finish(&self.folders, name)?)
     }
 
@@ -488,7 +513,7 @@ impl Lab {
         let mut record = self.folders.record()?;
         let mut kept = false;
         if let (Some(holder), false) = (self.holder(), purge) {
-            match self.save_state(holder, LAST, lifecycle::SAVE_LAST, progress) {
+            match self.save_state(holder, LAST, lifecycle::SAVE_LAST, None, progress) {
                 Ok(()) => kept = true,
                 Err(error) => progress.note(&format!("the lab's state is not kept: {error}")),
             }
@@ -741,7 +766,7 @@ impl Lab {
     }
 
     /// Waits until the client sees every SSH server greet.
-    fn await_greetings(&self, _name: &str) -> Result<(), LabError> {
+    fn await_greetings(&self) -> Result<(), LabError> {
         let addresses = self
             .topology
             .machines

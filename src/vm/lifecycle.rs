@@ -5,7 +5,7 @@
 //! machines side by side, and no machine enters a phase before all have left the one before:
 //!
 //! ```text
-//!  save:  pause-all ──► save-all ──► resume-all            (failure: resume-all)
+//!  save:  pause-all ──► save-all ──► resume-all ──► set-clocks (failure: resume-all)
 //!  load:  start-all ──► load-all ──► resume-all ──► wake-all   (failure: kill-all)
 //!  boot:  start-all ──► resume-all ──► await-boot-all          (failure: kill-all)
 //! ```
@@ -102,6 +102,8 @@ pub enum Phase {
     Resume,
     /// Set the clock, hand over keys, see that it answers.
     Wake,
+    /// Make up for the time a save took, where the machine listens.
+    SetClock,
     /// Wait for the end of the boot and for idleness.
     AwaitBoot,
     Kill,
@@ -117,6 +119,7 @@ impl Phase {
             Self::Load => "load the saved state of",
             Self::Resume => "resume",
             Self::Wake => "wake",
+            Self::SetClock => "set the clock of",
             Self::AwaitBoot => "boot",
             Self::Kill => "stop",
         }
@@ -131,6 +134,7 @@ impl Phase {
             Self::Load => "loading memory",
             Self::Resume => "letting the machines go on",
             Self::Wake => "setting clocks, waiting for answers",
+            Self::SetClock => "setting clocks",
             Self::AwaitBoot => "booting, waiting until every machine is idle",
             Self::Kill => "stopping the machines",
         }
@@ -145,7 +149,7 @@ pub struct Operation {
 }
 
 pub const SAVE: Operation = Operation {
-    phases: &[Phase::Pause, Phase::Save, Phase::Resume],
+    phases: &[Phase::Pause, Phase::Save, Phase::Resume, Phase::SetClock],
     mend: Phase::Resume,
 };
 /// Saves and leaves the machines paused: for those about to be stopped.
@@ -281,6 +285,7 @@ mod tests {
                 GroupAction::All(Phase::Pause),
                 GroupAction::All(Phase::Save),
                 GroupAction::All(Phase::Resume),
+                GroupAction::All(Phase::SetClock),
                 GroupAction::Finish
             ]
         );

@@ -25,7 +25,7 @@ pub const CLEAN: &str = "clean";
 pub const LAST: &str = "last";
 const MANIFEST_FILE: &str = "manifest.json";
 /// Raised when machines saved by an earlier halab would not fit.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// One saved state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub struct Manifest {
     pub boot: BootFiles,
     /// Each machine's frozen layers.
     pub disks: BTreeMap<String, Vec<Layers>>,
+    /// The real boot that a clean state comes from; none for a state of the user's.
+    pub build: Option<String>,
     /// Whether the guests have keys that are not this lab's.
     pub foreign_keys: bool,
     pub created_unix: u64,
@@ -52,6 +54,7 @@ impl Manifest {
             topology_key: record.topology_key.clone(),
             boot,
             disks,
+            build: None,
             foreign_keys: false,
             created_unix,
         }

@@ -133,7 +133,8 @@ impl Connect for OpenSshHost {
 }
 
 /// The script that finds or takes the agent and becomes it. The login shell runs it;
-/// whatever shell that is, the rest is for `sh`.
+/// whatever shell that is, the rest is for `sh`. A link without the hash is for people and
+/// playbooks that call the agent by name.
 fn start_script(agent: &AgentBinary, sudo: bool) -> String {
     let name = agent.remote_name();
     let (size, sha256) = (agent.content.len(), &agent.sha256);
@@ -141,7 +142,7 @@ fn start_script(agent: &AgentBinary, sudo: bool) -> String {
         "d=/usr/local/lib/halab; [ -w /usr/local/lib ] || d=$HOME/.cache/halab; a=$d/{name}; \
          if [ ! -x $a ]; then \
          echo halab-want; umask 022; mkdir -p $d && head -c {size} > $a.$$ && \
-         [ \"$(sha256sum < $a.$$)\" = \"{sha256}  -\" ] && chmod 755 $a.$$ && mv -f $a.$$ $a || \
+         [ \"$(sha256sum < $a.$$)\" = \"{sha256}  -\" ] && chmod 755 $a.$$ && mv -f $a.$$ $a && ln -sfn {name} $d/halab-agent || \
          {{ rm -f $a.$$; echo halab-failed; exit 1; }}; fi; \
          echo halab-ready; exec {sudo}$a serve",
         sudo = if sudo { "sudo -n " } else { "" },

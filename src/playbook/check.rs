@@ -108,7 +108,8 @@ fn finish(mut reader: Reader<'_>, plays: Vec<Play>) -> Result<Playbook, Vec<Diag
 }
 
 /// Reads the file of an `include_tasks` when it runs; `path` is its rendered name.
-/// Its tasks inherit the play's settings and the include's variables, not its tags or conditions.
+/// Its tasks inherit the play's settings, the tags of what is around the include, and the
+/// include's variables, not its own tags or conditions.
 pub fn load_included(
     path: &str,
     include: &Task,
@@ -150,6 +151,7 @@ fn included_outer(
         remote_user: include.remote_user.clone(),
         folder: include.folder.clone(),
         playbook_folder: playbook_folder.to_owned(),
+        tags: spec.tags.clone(),
         ..Outer::default()
     };
     match &spec.apply {
@@ -874,10 +876,11 @@ mod tests {
     }
 
     #[test]
-    fn an_included_file_inherits_variables_but_not_tags() {
-        let playbook =
-            tasks("  - include_tasks: more.yml\n    vars: {weight: 9}\n    tags: outer\n")
-                .expect("good");
+    fn an_included_file_inherits_variables_and_the_blocks_tags_but_not_the_includes() {
+        let playbook = tasks(
+            "  - block:\n    - include_tasks: more.yml\n      vars: {weight: 9}\n      tags: own\n    tags: around\n",
+        )
+        .expect("good");
         let include = only(&playbook);
         let Action::IncludeTasks(spec) = &include.action else {
             panic!("an include")
@@ -885,7 +888,7 @@ mod tests {
         let loader = Memory::new(FILES.iter().copied());
         let steps = load_included("more.yml", include, spec, "", &loader).expect("good");
         let task = steps[0].tasks().next().expect("a task");
-        assert_eq!(task.tags, ["inner"]);
+        assert_eq!(task.tags, ["around", "inner"]);
         assert!(task.include_params[0].get("weight").is_some());
     }
 

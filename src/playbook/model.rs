@@ -370,6 +370,9 @@ pub struct IncludeTasks {
     pub file: Node,
     /// `apply:` — what the included tasks inherit.
     pub apply: Option<Node>,
+    /// Tags of the play and the blocks around it, which the included tasks have too; the
+    /// include's own tags only choose whether it happens.
+    pub tags: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

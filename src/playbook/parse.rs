@@ -6,8 +6,8 @@
 
 use super::files::{self, SourceLoader};
 use super::model::{
-    Batch, Block, GatherFacts, Handler, HostOrder, Inherited, Play, Setting, Step, Strategy, Task,
-    Vars,
+    Action, Batch, Block, GatherFacts, Handler, HostOrder, Inherited, Play, Setting, Step,
+    Strategy, Task, Vars,
 };
 use super::schema::{self, Place};
 use super::words;
@@ -739,7 +739,12 @@ pub(super) fn add_tags(all: &mut Vec<String>, more: &[String]) {
 
 fn tag_step(step: &mut Step, tags: &[String]) {
     match step {
-        Step::Task(task) => add_tags(&mut task.tags, tags),
+        Step::Task(task) => {
+            add_tags(&mut task.tags, tags);
+            if let Action::IncludeTasks(include) = &mut task.action {
+                add_tags(&mut include.tags, tags);
+            }
+        }
         Step::Block(block) => {
             add_tags(&mut block.tags, tags);
             let parts = [&mut block.body, &mut block.rescue, &mut block.always];

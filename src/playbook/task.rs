@@ -52,9 +52,12 @@ impl Reader<'_> {
         if call.spec.name == "import_tasks" {
             return self.import(&args, &inner, node, place);
         }
-        let Some(action) = self.action(&call, args) else {
+        let Some(mut action) = self.action(&call, args) else {
             return Vec::new();
         };
+        if let Action::IncludeTasks(include) = &mut action {
+            include.tags.clone_from(&outer.tags);
+        }
         vec![Step::Task(Box::new(
             self.task_of(node, call.key, action, inner),
         ))]
@@ -338,6 +341,7 @@ impl Reader<'_> {
             "include_tasks" => Action::IncludeTasks(IncludeTasks {
                 file: args.free_form.clone().or_else(|| named("file"))?,
                 apply: named("apply"),
+                tags: Vec::new(),
             }),
             "include_vars" => Action::IncludeVars(args),
             "set_fact" => self.set_fact(args),

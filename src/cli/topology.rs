@@ -332,6 +332,7 @@ impl Status {
         let alive = |state| matches!(state, MachineState::Running | MachineState::Paused);
         match self.holder {
             None => "down",
+            Some(_) if self.record.unfinished.is_some() => "half way up",
             Some(_) if self.machines.iter().all(|machine| alive(machine.state)) => "up",
             Some(_) => "partly up",
         }
@@ -390,7 +391,10 @@ impl Status {
             &self.in_use.clone().into_iter().collect::<Vec<_>>(),
             "by nobody",
         );
-        if self.word() == "partly up" {
+        if self.in_use.is_none() && matches!(self.word(), "partly up" | "half way up") {
+            if let Some(what) = &self.record.unfinished {
+                let _ = write!(text, "\n\n{what} was interrupted");
+            }
             let _ = write!(text, "\n\n`halab up` puts the lab back into `{CLEAN}`");
         }
         text
@@ -415,6 +419,7 @@ impl Status {
             "lab": self.lab,
             "state": self.word(),
             "begun_in": self.record.state_of,
+            "unfinished": self.record.unfinished,
             "holder_pid": self.holder.map(|holder| holder.pid),
             "in_use": self.in_use,
             "machines": machines,

@@ -134,10 +134,16 @@ impl<'lab> MachineDriver<'lab> {
     }
 
     pub fn pid(&self) -> Option<i32> {
+        self.pids().first().copied()
+    }
+
+    /// Returns every QEMU of the machine: a command that was killed may have left a second.
+    fn pids(&self) -> Vec<i32> {
         in_namespace_of(self.holder.pid)
             .into_iter()
-            .find(|process| process.machine() == Some(&self.machine.name))
+            .filter(|process| process.machine() == Some(&self.machine.name))
             .map(|process| process.pid)
+            .collect()
     }
 
     /// Runs something on the machine's monitor, connecting first where that is not yet done.
@@ -158,8 +164,7 @@ impl<'lab> MachineDriver<'lab> {
 
     pub fn kill(&self) -> Result<(), MachineError> {
         *self.connection() = None;
-        let pids: Vec<i32> = self.pid().into_iter().collect();
-        kill_and_wait(&pids, KILL_DEADLINE).map_err(MachineError::Kill)
+        kill_and_wait(&self.pids(), KILL_DEADLINE).map_err(MachineError::Kill)
     }
 
     fn connection(&self) -> MutexGuard<'_, Option<Qmp>> {

@@ -242,6 +242,12 @@ impl Lab {
         if record.topology_key != self.topology_key() {
             return Err(LabError::TopologyChanged);
         }
+        if let Some(what) = &record.unfinished {
+            progress.note(&format!(
+                "{what} was interrupted: the lab goes back to `{CLEAN}`"
+            ));
+            return Ok(None);
+        }
         let states = self.states(Some(holder), &record);
         match UpPlan::new(&states, &record.faults.paused) {
             UpPlan::Nothing => Ok(Some(UpOutcome::WasUp)),
@@ -303,6 +309,7 @@ impl Lab {
         let (boot, disks) = self.base_disks(ingredients, &build)?;
         let mut record = LabRecord {
             up: true,
+            unfinished: Some("the first boot".into()),
             topology_key: self.topology_key(),
             boot: Some(boot),
             next_layer: self.folders.record()?.next_layer,
@@ -380,6 +387,7 @@ impl Lab {
         };
         let mut record = LabRecord {
             up: true,
+            unfinished: Some(format!("loading `{name}`")),
             topology_key: self.topology_key(),
             boot: Some(manifest.boot.clone()),
             state_of: Some(name.to_owned()),
@@ -398,6 +406,8 @@ impl Lab {
             // Their SSH servers have just started over.
             self.await_greetings()?;
         }
+        record.unfinished = None;
+        self.folders.save_record(&record)?;
         progress.done();
         Ok(collect_garbage(&self.folders, &record)?)
     }

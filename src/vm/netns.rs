@@ -21,18 +21,19 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, Uid, getgid, getuid, sethostname, setsid};
 
-use super::network::SYSCTLS;
+use super::network::{IP_BATCH_END, SYSCTLS};
 
 /// In the lab's folder: locked by the holder, holds its process number.
 pub const HOLDER_FILE: &str = "holder";
@@ -271,10 +272,14 @@ fn build_network() -> Result<(), NetnsError> {
             fs::write(path, value).map_err(|error| make(format!("{path}: {error}")))?;
         }
     }
-    let output = Command::new("ip")
-        .args(["-batch", "-"])
-        .stdin(Stdio::inherit())
-        .output()
+    let mut batch = String::new();
+    io::stdin()
+        .read_to_string(&mut batch)
+        .map_err(|error| make(format!("failed to read the network's plan: {error}")))?;
+    if batch.lines().last() != Some(IP_BATCH_END) {
+        return Err(make("the network's plan ends in the middle".into()));
+    }
+    let output = run_ip(&batch)
         .map_err(|error| make(format!("failed to run `ip` (package iproute2): {error}")))?;
     if output.status.success() {
         return Ok(());
@@ -286,6 +291,20 @@ fn build_network() -> Result<(), NetnsError> {
         "; /dev/net/tun is missing: `modprobe tun`"
     };
     Err(make(format!("ip: {}{hint}", said.trim())))
+}
+
+fn run_ip(batch: &str) -> io::Result<Output> {
+    let mut ip = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    ip.stdin
+        .take()
+        .expect("asked for above")
+        .write_all(batch.as_bytes())?;
+    ip.wait_with_output()
 }
 
 /// Whoever started the holder waits for the end of these.
@@ -305,7 +324,8 @@ fn reap() {
     }
 }
 
-/// `internal-hold launch FOLDER LOG -- CMD…`: starts a command in the lab and leaves it there.
+/// `internal-hold launch LOG -- CMD…`: starts a command in the lab and leaves it there. Ends
+/// with the command it works for: a machine that started later would be in the next one's way.
 pub fn launch(holder: Holder, log: &Path, words: &[String]) -> Result<(), NetnsError> {
     let run = |source| NetnsError::Run {
         command: words.first().cloned().unwrap_or_default(),
@@ -316,6 +336,7 @@ pub fn launch(holder: Holder, log: &Path, words: &[String]) -> Result<(), NetnsE
         .append(true)
         .open(log)
         .map_err(run)?;
+    set_pdeathsig(Signal::SIGKILL).map_err(|error| run(error.into()))?;
     let _ = setsid();
     holder.enter_with_children()?;
     Command::new(&words[0])

@@ -23,9 +23,13 @@ pub fn ip_batch(topology: &Topology) -> String {
         lines.push(format!("tuntap add dev {} mode tap", nic.tap));
         lines.push(format!("link set {} master {} up", nic.tap, nic.network));
     }
-    lines.push(String::new());
+    lines.push(format!("{IP_BATCH_END}\n"));
     lines.join("\n")
 }
+
+/// Ends a batch (`ip` takes it for a comment). A batch without it was cut short with the
+/// command that wrote it, and half a network must not be taken for the lab's.
+pub const IP_BATCH_END: &str = "# end";
 
 /// Kernel settings of the namespace, before the first interface: no IPv6 chatter on the wire.
 pub const SYSCTLS: &[(&str, &str)] = &[
@@ -83,7 +87,7 @@ mod tests {
             ]
         );
         assert!(lines.contains(&"link set saisp-vm-3-eth1 master direct up"));
-        assert!(batch.ends_with('\n'));
+        assert_eq!(lines.last(), Some(&IP_BATCH_END));
     }
 
     #[test]

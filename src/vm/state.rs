@@ -53,6 +53,10 @@ pub struct LabRecord {
     pub version: u32,
     /// Whether the lab is meant to be up: machines that are missing have crashed.
     pub up: bool,
+    /// What is being done to all machines, until it is done: a machine that is there may not
+    /// yet have its memory.
+    #[serde(default)]
+    pub unfinished: Option<String>,
     /// Of the topology the disks belong to.
     pub topology_key: String,
     /// What the machines were started with.

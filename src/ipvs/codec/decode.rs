@@ -157,8 +157,9 @@ struct ServiceFields<'a> {
     timeout_s: u32,
     netmask: [u8; 4],
     engine: Option<KernelName<15>>,
-    statistics: Statistics,
-    wide_statistics: Option<Statistics>,
+    /// In 32 bits and in 64; only one of them is read.
+    statistics: Option<&'a [u8]>,
+    wide_statistics: Option<&'a [u8]>,
 }
 
 impl<'a> ServiceFields<'a> {
@@ -179,8 +180,8 @@ impl<'a> ServiceFields<'a> {
             k::TIMEOUT => self.timeout_s = attribute.u32("persistence timeout")?,
             k::NETMASK => self.netmask = attribute.array("netmask")?,
             k::ENGINE => self.engine = Some(attribute.name("engine's name")?),
-            k::STATS => self.statistics = decode_statistics(attribute.value)?,
-            k::STATS64 => self.wide_statistics = Some(decode_statistics(attribute.value)?),
+            k::STATS => self.statistics = Some(attribute.value),
+            k::STATS64 => self.wide_statistics = Some(attribute.value),
             _ => {}
         }
         Ok(())
@@ -213,7 +214,10 @@ impl<'a> ServiceFields<'a> {
             engine: self.engine.filter(|engine| !engine.as_str().is_empty()),
             one_packet: self.flags & flag::ONE_PACKET != 0,
         };
-        Ok((service, self.wide_statistics.unwrap_or(self.statistics)))
+        Ok((
+            service,
+            decode_statistics(self.wide_statistics.or(self.statistics))?,
+        ))
     }
 
     fn address_id(&self, family: Family) -> Result<ServiceId, CodecError> {
@@ -280,8 +284,9 @@ struct DestinationFields<'a> {
     tunnel_type: u8,
     tunnel_port: u16,
     tunnel_flags: u16,
-    statistics: Statistics,
-    wide_statistics: Option<Statistics>,
+    /// In 32 bits and in 64; only one of them is read.
+    statistics: Option<&'a [u8]>,
+    wide_statistics: Option<&'a [u8]>,
 }
 
 impl<'a> DestinationFields<'a> {
@@ -305,8 +310,8 @@ impl<'a> DestinationFields<'a> {
             k::TUNNEL_TYPE => self.tunnel_type = attribute.u8("tunnel type")?,
             k::TUNNEL_PORT => self.tunnel_port = attribute.port("tunnel port")?,
             k::TUNNEL_FLAGS => self.tunnel_flags = attribute.u16("tunnel flags")?,
-            k::STATS => self.statistics = decode_statistics(attribute.value)?,
-            k::STATS64 => self.wide_statistics = Some(decode_statistics(attribute.value)?),
+            k::STATS => self.statistics = Some(attribute.value),
+            k::STATS64 => self.wide_statistics = Some(attribute.value),
             _ => {}
         }
         Ok(())
@@ -340,7 +345,7 @@ impl<'a> DestinationFields<'a> {
             active: self.active,
             inactive: self.inactive,
             persistent: self.persistent,
-            statistics: self.wide_statistics.unwrap_or(self.statistics),
+            statistics: decode_statistics(self.wide_statistics.or(self.statistics))?,
         })
     }
 
@@ -389,9 +394,9 @@ impl<'a> DestinationFields<'a> {
     }
 }
 
-fn decode_statistics(bytes: &[u8]) -> Result<Statistics, CodecError> {
+fn decode_statistics(bytes: Option<&[u8]>) -> Result<Statistics, CodecError> {
     let mut statistics = Statistics::default();
-    for attribute in attributes(bytes) {
+    for attribute in attributes(bytes.unwrap_or_default()) {
         let attribute = attribute?;
         let field = match attribute.kind {
             1 => &mut statistics.connections,

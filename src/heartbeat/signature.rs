@@ -92,17 +92,34 @@ fn sha1(secret: &Secret, text: &[u8]) -> Hmac<Sha1> {
 /// CRC-32 with the usual polynomial, most significant bit first, from zero, inverted at
 /// the end: POSIX `cksum` without the length.
 fn crc(text: &[u8]) -> u32 {
+    !text.iter().fold(0, |sum: u32, byte| {
+        let [top, ..] = sum.to_be_bytes();
+        (sum << 8) ^ CRC_OF_BYTE[usize::from(top ^ byte)]
+    })
+}
+
+const CRC_OF_BYTE: [u32; 256] = crc_of_byte();
+
+const fn crc_of_byte() -> [u32; 256] {
     const POLYNOMIAL: u32 = 0x04C1_1DB7;
-    let sum = text.iter().fold(0u32, |sum, byte| {
-        (0..8).fold(sum ^ (u32::from(*byte) << 24), |sum, _| {
-            if sum & 0x8000_0000 == 0 {
-                sum << 1
+    let mut table = [0; 256];
+    let mut byte: u32 = 0;
+    while byte < 256 {
+        let mut sum = byte << 24;
+        let mut bit = 0;
+        while bit < 8 {
+            let shifted = sum << 1;
+            sum = if sum & 0x8000_0000 == 0 {
+                shifted
             } else {
-                (sum << 1) ^ POLYNOMIAL
-            }
-        })
-    });
-    !sum
+                shifted ^ POLYNOMIAL
+            };
+            bit += 1;
+        }
+        table[byte as usize] = sum;
+        byte += 1;
+    }
+    table
 }
 
 fn hex(bytes: &[u8]) -> String {

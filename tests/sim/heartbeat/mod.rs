@@ -1,0 +1,118 @@
+//! Heartbeat clusters in a world that loses, repeats, delays, cuts, pauses and crashes.
+//!
+//! [`scenario`] makes up what happens from a seed, [`world`] lets it happen and checks
+//! the invariants after every step, [`shrink`] takes away what a failure does not need.
+
+mod scenario;
+mod shrink;
+mod world;
+
+use std::time::Duration;
+
+use scenario::{Fault, FaultKind, Sabotage, Scenario};
+use shrink::shrunk_report;
+use world::World;
+
+/// Runs in the ordinary test run; a few seconds of a debug build.
+const RUNS_DEFAULT: u64 = 25;
+
+fn runs() -> u64 {
+    std::env::var("HALAB_SIM_RUNS")
+        .ok()
+        .and_then(|runs| runs.parse().ok())
+        .unwrap_or(RUNS_DEFAULT)
+}
+
+/// The first seed; another one looks at other worlds.
+fn first_seed() -> u64 {
+    std::env::var("HALAB_SIM_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(1)
+}
+
+fn check_all(make: impl Fn(u64) -> Scenario) {
+    for seed in first_seed()..first_seed() + runs() {
+        let scenario = make(seed);
+        let report = World::run(&scenario).map_err(|_| shrunk_report(&scenario));
+        assert!(report.is_ok(), "{}", report.unwrap_err());
+    }
+}
+
+#[test]
+fn two_nodes_share_resources_whatever_happens() {
+    check_all(Scenario::two_nodes);
+}
+
+#[test]
+fn many_nodes_agree_on_who_is_there() {
+    check_all(Scenario::many_nodes);
+}
+
+#[test]
+fn a_seed_repeats_to_the_last_line() {
+    let scenario = Scenario::two_nodes(7);
+    let first = World::traced(&scenario);
+    assert_eq!(first, World::traced(&scenario));
+    assert!(first.len() > 100, "the trace tells something");
+}
+
+/// The promise of the design: crash to resources within deadtime + 0.5 s.
+#[test]
+fn a_crash_is_taken_over_within_half_a_second_of_deadtime() {
+    for failback in ["on", "off", "legacy"] {
+        let mut scenario = Scenario::calm(failback);
+        scenario.faults = vec![Fault {
+            at: Duration::from_millis(40_300),
+            kind: FaultKind::PowerOff {
+                node: 0,
+                length: Duration::from_secs(60),
+            },
+        }];
+        let mut world = World::new(&scenario);
+        world
+            .run_until(Duration::from_millis(40_200))
+            .expect("no fault so far");
+        assert_eq!(world.owners(0), [0], "{failback}");
+        let taken_over =
+            Duration::from_millis(40_300) + scenario.deadtime + Duration::from_millis(500);
+        world.run_until(taken_over).expect("one fault is borne");
+        assert_eq!(world.owners(0), [1], "{failback}");
+    }
+}
+
+/// Breaks a rule on purpose: a node says that its groups are stopped while they still
+/// run. If no seed noticed, the invariant of one owner would check nothing.
+#[test]
+fn a_stop_that_is_reported_too_early_is_caught() {
+    let caught = (1..=200).any(|seed| {
+        let mut scenario = Scenario::two_nodes(seed);
+        scenario.sabotage = Some(Sabotage::StopReportedEarly);
+        World::run(&scenario).is_err()
+    });
+    assert!(caught, "two owners went unnoticed");
+}
+
+/// Breaks another: the generation is not saved before the first packet, so that a node
+/// comes back as its own past.
+#[test]
+fn a_generation_that_is_forgotten_is_caught_and_shrinks_to_its_cause() {
+    let scenario = (1..=200)
+        .map(|seed| {
+            let mut scenario = Scenario::two_nodes(seed);
+            scenario.sabotage = Some(Sabotage::GenerationForgotten);
+            scenario
+        })
+        .find(|scenario| World::run(scenario).is_err())
+        .expect("some seed notices");
+    let report = shrunk_report(&scenario);
+    assert!(report.contains("HALAB_SIM_SEED"), "{report}");
+    assert!(
+        report
+            .lines()
+            .filter(|line| line.starts_with("fault"))
+            .count()
+            <= 3,
+        "{report}"
+    );
+}

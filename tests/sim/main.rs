@@ -1,0 +1,5 @@
+//! Simulated clusters: the same cores, seeded worlds, invariants after every step.
+//!
+//! `HALAB_SIM_RUNS=100000 cargo test --release --test sim` runs more of them.
+
+mod heartbeat;

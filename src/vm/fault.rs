@@ -125,15 +125,21 @@ impl Lab {
         if before == percent {
             return Ok(false);
         }
-        // Written down first: taking away a rule that is not there is harmless.
-        record.faults.loss.insert(place.clone(), percent);
+        // Written down first, so that a rule is never in force unknown to `status`.
+        record
+            .faults
+            .loss
+            .insert(place.clone(), before.max(percent));
         self.folders.save_record(&record)?;
-        self.shape(machine, nic, percent)?;
-        if percent == 0 {
+        let shaped = self.shape(machine, nic, percent);
+        let now = if shaped.is_ok() { percent } else { before };
+        if now == 0 {
             record.faults.loss.remove(&place);
-            self.folders.save_record(&record)?;
+        } else {
+            record.faults.loss.insert(place, now);
         }
-        Ok(true)
+        self.folders.save_record(&record)?;
+        shaped.map(|()| true)
     }
 
     /// Returns the lab's record of what is broken.
@@ -162,7 +168,7 @@ impl Lab {
             .output();
         let reason = match shaped {
             Ok(output) if output.status.success() => return Ok(()),
-            Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            Ok(output) => shaping_reason(&String::from_utf8_lossy(&output.stderr)),
             Err(error) => error.to_string(),
         };
         Err(LabError::Shape {
@@ -195,5 +201,17 @@ impl Lab {
             });
         }
         Ok((holder, record))
+    }
+}
+
+/// Adds the way out to what `tc` says when the host's kernel cannot lose packets.
+fn shaping_reason(said: &str) -> String {
+    let said = said.trim();
+    if said.contains("qdisc kind is unknown") {
+        format!(
+            "{said}; the host's kernel needs its module sch_netem (`modprobe sch_netem` as root)"
+        )
+    } else {
+        said.to_owned()
     }
 }

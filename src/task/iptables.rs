@@ -83,6 +83,11 @@ impl Table {
     }
 }
 
+/// Whether `iptables -S CHAIN` lists any rule.
+pub fn has_rules(listing: &str) -> bool {
+    listing.lines().any(|line| line.starts_with("-A "))
+}
+
 /// Reads a chain's policy from `iptables -S CHAIN`.
 pub fn policy(listing: &str) -> Option<&str> {
     listing.lines().find_map(|line| {

@@ -4,7 +4,7 @@ use super::super::error::ModuleError;
 use super::super::process;
 use super::super::work::Work;
 use crate::task::args::Args;
-use crate::task::iptables::{Table, Wish, policy, wish};
+use crate::task::iptables::{Table, Wish, has_rules, policy, wish};
 use crate::task::outcome::{Outcome, Refusal};
 
 pub(super) fn iptables(work: &Work) -> Result<Outcome, ModuleError> {
@@ -68,7 +68,14 @@ fn change(
 
 /// Asks whether a rule is there. The exit code is 1 for "no" and for a chain that does
 /// not exist; anything else is a rule iptables does not understand.
+///
+/// A chain without rules is not asked: the question alone would load the modules of the
+/// rule's matches and targets, and with them connection tracking and its settings.
 fn is_there(work: &Work, table: &Table, rule: &[String]) -> Result<bool, ModuleError> {
+    let listing = process::tool(work, &table.call("-S", &[]))?;
+    if listing.rc == 0 && !has_rules(&listing.stdout_text()) {
+        return Ok(false);
+    }
     let call = table.call("-C", rule);
     let asked = process::tool(work, &call)?;
     match asked.rc {

@@ -304,3 +304,28 @@ fn check_mode_changes_nothing() {
     );
     assert!(!path("new").exists());
 }
+
+#[test]
+fn two_backups_in_one_second_are_two_files() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let dest = directory.path().join("file");
+    let mut agent = Agent::start();
+    let mut kept = Vec::new();
+    for content in ["a", "b", "c"] {
+        let args = json!({"dest": dest, "content": content, "backup": true});
+        agent.send(&ToAgent::Run(run(1, "copy", args)), &[]);
+        let reply = agent.reply();
+        kept.extend(
+            reply
+                .result
+                .get("backup_file")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+        );
+    }
+    let contents: Vec<String> = kept
+        .iter()
+        .map(|path| std::fs::read_to_string(path).expect("the backup"))
+        .collect();
+    assert_eq!(contents, ["a", "b"]);
+}

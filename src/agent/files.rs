@@ -117,14 +117,20 @@ pub fn temporary_beside(path: &Path) -> PathBuf {
 /// Keeps a copy under Ansible's name for backups; returns it.
 pub fn backup(path: &Path) -> Result<PathBuf, ModuleError> {
     let now = Moment::from_unix(process::unix_now());
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(
-        ".{}.{}@{}~",
-        std::process::id(),
-        now.date(),
-        now.time()
-    ));
-    let kept = PathBuf::from(name);
+    let name_of = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{number}.{}@{}~", now.date(), now.time()));
+        PathBuf::from(name)
+    };
+    // The number is Ansible's process id; the agent keeps its own over many backups, of
+    // which several may fall into one second.
+    let mut kept = name_of(std::process::id());
+    for number in std::process::id() + 1.. {
+        if link_metadata(&kept)?.is_none() {
+            break;
+        }
+        kept = name_of(number);
+    }
     fs::copy(path, &kept).map_err(ModuleError::file("back up", path))?;
     if let Ok(found) = fs::metadata(path) {
         let _ = chown(&kept, Some(found.uid()), Some(found.gid()));

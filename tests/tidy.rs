@@ -21,6 +21,7 @@ const SHELLS: &[&str] = &[
     "src/vm/kvm.rs",
     "src/vm/probe.rs",
     "src/playbook/loader.rs",
+    "src/heartbeat/shell/",
     "src/ipvs/command.rs",
     "src/ipvs/socket.rs",
     "src/vm/progress.rs",

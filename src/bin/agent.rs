@@ -1,6 +1,7 @@
 //! The agent inside a guest: one program that answers to several names.
 //!
-//! Called as `ipvsadm` (by a link of that name), or as `halab-agent ipvsadm …`, it is ipvsadm.
+//! Called as `ipvsadm` (by a link of that name), or as `halab-agent ipvsadm …`, it is ipvsadm;
+//! likewise heartbeat and its tools.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -8,17 +9,24 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use halab::agent::{helper, serve};
-use halab::ipvs;
+use halab::{heartbeat, ipvs};
 
 const USAGE: &str = "usage: halab-agent COMMAND
 
   serve      take tasks from halab on stdin, answer on stdout
   ipvsadm    list and change the kernel's LVS tables, as ipvsadm
+  heartbeat  the cluster daemon; also cl_status, hb_standby, hb_takeover
   version    print the version
 ";
 
 /// Names of other tools; called by one of them, the agent is that tool.
-const APPLETS: &[&str] = &["ipvsadm"];
+const APPLETS: &[&str] = &[
+    "ipvsadm",
+    "heartbeat",
+    "cl_status",
+    "hb_standby",
+    "hb_takeover",
+];
 
 /// The exit code of a call that could not run, as halab's own.
 const COULD_NOT_RUN: u8 = 2;
@@ -52,6 +60,9 @@ fn run() -> Result<ExitCode> {
 fn dispatch(command: &str, words: Vec<OsString>) -> Result<ExitCode> {
     match command.rsplit('/').next().unwrap_or(command) {
         "ipvsadm" => return Ok(ipvs::command::main(words).into()),
+        "heartbeat" | "cl_status" | "hb_standby" | "hb_takeover" => {
+            return Ok(heartbeat::shell::command::main(words).into());
+        }
         "serve" => serve::serve()?,
         helper::HELPER_COMMAND => {
             let user = words.get(1).context("the helper needs a user's name")?;

@@ -4,7 +4,7 @@
 //! [`signature`] (the wire), [`sequence`] and [`detector`] (what is known of another
 //! node), [`resources`] and [`legacy`] (who holds what), [`jobs`] (starting and stopping
 //! in order), [`node`] (all of it together). Everything up to there takes time, packets
-//! and outcomes as arguments and does nothing itself.
+//! and outcomes as arguments and does nothing itself; `shell` is the daemon around it.
 
 pub mod codec;
 pub mod config;
@@ -17,5 +17,7 @@ pub mod node;
 pub mod random;
 pub mod resources;
 pub mod sequence;
+#[cfg(feature = "agent")]
+pub mod shell;
 pub mod signature;
 pub mod status;

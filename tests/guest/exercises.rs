@@ -91,12 +91,14 @@ fn wrong_choice() {
 
 /// What an exercise may leave behind on the machines, as text.
 fn traces(lab: &Lab) -> BTreeMap<&'static str, String> {
-    // The settings come first: asking for the table of LVS loads its module, and with it more settings.
+    // The settings come first: asking for the table of LVS loads its module, and with it more
+    // settings, which go with the modules at the end.
     const SCRIPT: &str = "sysctl -a 2>/dev/null | grep '^net[.]' \
         | grep -v -e rss_key -e nf_conntrack_count -e retrans_time -e base_reachable; \
         ip -o addr | sed 's/ *valid_lft.*//; s/[\\]//'; ip route; ip rule; \
         iptables-save | grep -v '^#' | sed 's/ \\[.*//'; ls /etc/sysctl.d; \
-        ipvsadm -ln; modprobe -r ip_vs nf_conntrack; true";
+        ipvsadm -ln; \
+        for module in ip_vs nf_conntrack nf_defrag_ipv6 nf_defrag_ipv4; do modprobe -q -r $module; done; true";
     MACHINES
         .iter()
         .map(|&machine| (machine, lab.ssh(machine, SCRIPT).success()))

@@ -1,6 +1,7 @@
 //! heartbeat, `cl_status`, `hb_standby` and `hb_takeover` as programs.
 
 use std::ffi::OsString;
+use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::control::ask;
 use super::daemon::{DaemonError, read_config, serve};
 use super::paths::Paths;
+use super::resource::nameless_file;
 use crate::base::chain::Chain;
 use crate::base::diagnostic::{Colour, Diagnostic, render_all};
 use crate::heartbeat::status::{NodeView, Snapshot};
@@ -154,12 +156,27 @@ fn start(paths: &Paths, root: &Path) -> u8 {
             return FAILED;
         }
     };
+    let mut words = match nameless_file() {
+        Ok(words) => words,
+        Err(error) => {
+            complain(&format!(
+                "cannot make a file for the daemon's words: {error}"
+            ));
+            return FAILED;
+        }
+    };
     let spawned = Command::new("setsid")
         .arg(program)
         .args(["heartbeat", "-f", "--root"])
         .arg(root)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
+        // Whoever reads this program's words must not wait for the daemon's end.
+        .stderr(
+            words
+                .try_clone()
+                .map_or_else(|_| Stdio::null(), Stdio::from),
+        )
         .spawn();
     let mut child = match spawned {
         Ok(child) => child,
@@ -171,6 +188,10 @@ fn start(paths: &Paths, root: &Path) -> u8 {
     let deadline = Instant::now() + START_WAIT;
     while Instant::now() < deadline {
         if let Ok(Some(status)) = child.try_wait() {
+            let mut text = String::new();
+            if words.rewind().is_ok() && words.read_to_string(&mut text).is_ok() {
+                complain(text.trim_end());
+            }
             return status
                 .code()
                 .and_then(|code| code.try_into().ok())

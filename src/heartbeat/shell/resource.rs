@@ -279,7 +279,7 @@ fn output(command: &mut Command) -> Result<(bool, String), String> {
     ))
 }
 
-fn nameless_file() -> io::Result<fs::File> {
+pub(super) fn nameless_file() -> io::Result<fs::File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     fs::OpenOptions::new()
         .read(true)

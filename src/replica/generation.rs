@@ -8,6 +8,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::state::{Disk, Role};
 
 /// One generation of the data. Bit 0 says that its holder is, or died, Primary.
@@ -380,7 +382,7 @@ fn without_lost_resync(generations: &Generations) -> Generations {
 }
 
 /// What to do about a split brain, by how many are Primary when they meet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Policies {
     pub no_primary: AfterSplitBrain,
     pub one_primary: AfterSplitBrain,
@@ -403,7 +405,7 @@ impl Default for Policies {
 }
 
 /// The values of after-sb-0pri, -1pri and -2pri, in the order of their numbers on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AfterSplitBrain {
     Disconnect,
     DiscardYoungerPrimary,
@@ -458,7 +460,7 @@ impl AfterSplitBrain {
 }
 
 /// What to do when a running Primary would have to become target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RoleConflict {
     Disconnect,
     CallPriLost,

@@ -15,6 +15,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::fields::{Put, Reader, SECTOR, TooShort, field32, wide};
 use super::generation::{AfterSplitBrain, Generation};
@@ -287,7 +288,7 @@ pub struct Protocol {
 }
 
 /// When a write counts as done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ReplicationProtocol {
     /// Written here, handed to the network.
     A,

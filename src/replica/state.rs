@@ -14,11 +14,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Declares a field of the state word: its values, their numbers and their names.
 macro_rules! states {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $number:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum $name { $($variant = $number),+ }
 
         impl $name {
@@ -82,7 +84,7 @@ impl Connection {
 }
 
 /// Why application input and output waits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Suspended {
     pub by_user: bool,
     pub no_data: bool,
@@ -90,7 +92,7 @@ pub struct Suspended {
 }
 
 /// Why a resync waits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Paused {
     pub by_dependency: bool,
     pub by_peer: bool,

@@ -1,5 +1,8 @@
 //! The agent as a process: frames in and out, what ends with it, what it refuses.
 
+#[path = "support/programs.rs"]
+mod programs;
+
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -7,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use halab::base::frame::{self, Decoder};
 use halab::base::wire::{FromAgent, PROTOCOL_VERSION, TaskReply, TaskRequest, ToAgent};
+use programs::{GIVEN_PROGRAMS, program};
 use serde_json::{Map, Value, json};
 
 /// Far more than anything here takes on a busy machine.
@@ -22,7 +26,7 @@ struct Agent {
 
 impl Agent {
     fn start() -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_halab-agent"))
+        let mut child = Command::new(program("halab-agent"))
             .arg("serve")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -328,4 +332,45 @@ fn two_backups_in_one_second_are_two_files() {
         .map(|path| std::fs::read_to_string(path).expect("the backup"))
         .collect();
     assert_eq!(contents, ["a", "b"]);
+}
+
+/// What a guest keeps of the agent, on its disk and in its memory.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+const RESIDENT_KIB_MAX: u64 = 10 << 10;
+
+#[test]
+fn an_idle_agent_is_small_in_memory() {
+    let mut agent = Agent::start();
+    agent.send(&ToAgent::Run(run(1, "ping", json!({}))), &[]);
+    agent.reply();
+    let status = format!("/proc/{}/status", agent.child.id());
+    let status = std::fs::read_to_string(&status).expect("the agent runs");
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .expect("the kernel counts what is resident");
+    assert!(resident <= RESIDENT_KIB_MAX, "{resident} KiB are resident");
+}
+
+#[test]
+fn an_installed_agent_is_small() {
+    if std::env::var_os(GIVEN_PROGRAMS).is_none() {
+        #[expect(
+            clippy::print_stderr,
+            reason = "the reason of a skip is for the reader of the run"
+        )]
+        {
+            eprintln!("skipped: {GIVEN_PROGRAMS} names no folder with installed programs");
+        }
+        return;
+    }
+    let agent = program("halab-agent");
+    let size = std::fs::metadata(&agent).expect("the agent is there").len();
+    assert!(
+        size <= FILE_BYTES_MAX,
+        "{} has {size} bytes, {FILE_BYTES_MAX} are allowed: `nm -CS --size-sort` of a build \
+         with CARGO_PROFILE_RELEASE_STRIP=false shows what is in it",
+        agent.display()
+    );
 }

@@ -4,10 +4,14 @@
 //! in `expected/`. Here halab runs each case and must say the same, line by line, after what
 //! cannot be equal (times, ansible-core's wording of errors in templates) is evened out.
 
+#[path = "../support/programs.rs"]
+mod programs;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use programs::program;
 use serde_json::{Map, Value};
 
 /// Parts of a result that both must agree on. Others tell of the tool that made them.
@@ -89,7 +93,7 @@ fn recorded(case: &Case) -> Said {
 fn run(case: &Case) -> (Said, String) {
     let work = tempfile::tempdir().expect("a temporary folder");
     let home = tempfile::tempdir().expect("a temporary folder");
-    let output = Command::new(env!("CARGO_BIN_EXE_halab"))
+    let output = Command::new(program("halab"))
         .args(["run", "-i", "inventory.ini", "-f", "1", "-e"])
         .arg(format!("work={}", work.path().display()))
         .args(&case.arguments)
@@ -97,7 +101,7 @@ fn run(case: &Case) -> (Said, String) {
         .current_dir(corpus())
         .env("XDG_STATE_HOME", home.path())
         .env("XDG_CACHE_HOME", home.path())
-        .env("HALAB_AGENT", env!("CARGO_BIN_EXE_halab-agent"))
+        .env("HALAB_AGENT", program("halab-agent"))
         .stdin(Stdio::null())
         .output()
         .expect("halab starts");

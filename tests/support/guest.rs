@@ -4,14 +4,12 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use super::programs::program;
 use super::{Finished, Lab};
 
 /// Names a command that runs a shell command on some Debian guest as root, such as
 /// `ssh root@guest`; then no lab is started.
 pub(crate) const GIVEN_GUEST: &str = "HALAB_TEST_GUEST";
-
-/// Names the agent to test, where that is not the one just built: for figures, a release.
-const GIVEN_AGENT: &str = "HALAB_TEST_AGENT";
 
 #[derive(Debug)]
 pub(crate) enum Guest {
@@ -37,9 +35,9 @@ impl Guest {
 
     /// Puts the agent under this path.
     pub(crate) fn put_agent(&self, path: &str) {
-        let built = env!("CARGO_BIN_EXE_halab-agent").to_owned();
-        let agent = std::env::var(GIVEN_AGENT).unwrap_or(built);
-        let bytes = std::fs::read(&agent).unwrap_or_else(|error| panic!("{agent}: {error}"));
+        let agent = program("halab-agent");
+        let bytes =
+            std::fs::read(&agent).unwrap_or_else(|error| panic!("{}: {error}", agent.display()));
         let command = format!("cat > {path}.new && chmod 755 {path}.new && mv {path}.new {path}");
         self.feed(&command, &bytes).success();
     }

@@ -3,6 +3,7 @@
 #![expect(dead_code, reason = "each test program uses its own part")]
 
 pub(crate) mod guest;
+pub(crate) mod programs;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -72,7 +73,7 @@ impl Lab {
 
     /// A `halab` command on this lab, not yet started.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_halab"));
+        let mut command = Command::new(programs::program("halab"));
         command
             .args(args)
             .env("HALAB_LAB", &self.name)

@@ -17,7 +17,8 @@
 //! where ([`run`]), and sends tasks to hosts ([`remote`]). `halab-agent` (`agent`) is uploaded
 //! over SSH, started once a connection, and runs the tasks inside the guest. What both must
 //! agree on stands between them: [`base::wire`] (the messages) and [`task`] (the modules, their
-//! arguments, and the pure plans from what is there to what is wanted).
+//! arguments, and the pure plans from what is there to what is wanted). Both watch the wire with
+//! [`capture`]: `halab capture` on the lab's networks, the module `packet_check` on a host.
 //!
 //! # Pure cores, thin shells
 //!
@@ -51,6 +52,7 @@
 #[cfg(feature = "agent")]
 pub mod agent;
 pub mod base;
+pub mod capture;
 #[cfg(feature = "orchestrator")]
 pub mod cli;
 pub mod heartbeat;

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 const SHELLS: &[&str] = &[
     "src/agent/",
     "src/bin/",
+    "src/capture/socket.rs",
     "src/cli/bench.rs",
+    "src/cli/capture.rs",
     "src/cli/doctor.rs",
     "src/cli/folder.rs",
     "src/cli/mod.rs",

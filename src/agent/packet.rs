@@ -1,7 +1,7 @@
 //! A packet socket on one interface: whole Ethernet frames out and in.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::libc;
@@ -9,6 +9,8 @@ use nix::net::if_::if_nametoindex;
 use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{MsgFlags, recv, send, setsockopt};
 use nix::sys::time::TimeVal;
+
+use crate::capture::socket::{bind, raw_socket};
 
 /// ARP's number among the protocols of Ethernet, in the network's byte order.
 const ARP: u16 = 0x0806_u16.to_be();
@@ -20,20 +22,8 @@ pub struct ArpSocket(OwnedFd);
 impl ArpSocket {
     pub fn open(interface: &str) -> io::Result<Self> {
         let index = if_nametoindex(interface)?;
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
-        #[expect(
-            unsafe_code,
-            reason = "nix knows only some of the protocols of packet sockets"
-        )]
-        // SAFETY: no memory is passed; a descriptor that comes back is nobody else's.
-        let socket = unsafe {
-            let fd = libc::socket(libc::AF_PACKET, kind, i32::from(ARP));
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            OwnedFd::from_raw_fd(fd)
-        };
-        bind(&socket, index)?;
+        let socket = raw_socket(ARP)?;
+        bind(&socket, index, ARP)?;
         Ok(Self(socket))
     }
 
@@ -58,26 +48,5 @@ impl ArpSocket {
             Err(nix::Error::EAGAIN | nix::Error::EINTR) => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-fn bind(socket: &OwnedFd, index: u32) -> io::Result<()> {
-    let address = libc::sockaddr_ll {
-        sll_family: libc::sa_family_t::try_from(libc::AF_PACKET).map_err(io::Error::other)?,
-        sll_protocol: ARP,
-        sll_ifindex: i32::try_from(index).map_err(io::Error::other)?,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    let length = libc::socklen_t::try_from(size_of_val(&address)).map_err(io::Error::other)?;
-    #[expect(unsafe_code, reason = "nix cannot make an address of a packet socket")]
-    // SAFETY: the pointer is to a whole `sockaddr_ll` that outlives the call, with its length.
-    let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
     }
 }

@@ -59,6 +59,8 @@ pub enum Command {
     Console(Console),
     /// Make one service of the lab reachable on this machine's loopback, until Ctrl-C.
     Forward(Forward),
+    /// Show what passes the lab's networks, explained; or explain a file of it.
+    Capture(Capture),
     /// Break something on purpose, or mend it.
     #[command(subcommand)]
     Fault(Fault),
@@ -225,6 +227,38 @@ pub struct Forward {
     /// PORT:HOST:PORT, for example 8080:10.0.0.1:80
     #[arg(value_name = "PORT:HOST:PORT")]
     pub spec: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Capture {
+    /// A network (br0, the default), or a machine's card: VM:NIC.
+    #[arg(value_name = "IFACE", conflicts_with = "read")]
+    pub interfaces: Vec<String>,
+    /// Also record into this pcapng file (`-`: standard output, for `wireshark -k -i -`).
+    #[arg(short, long, value_name = "FILE", conflicts_with = "read")]
+    pub write: Option<PathBuf>,
+    /// Explain this capture file, pcapng or pcap, instead of watching.
+    #[arg(short, long, value_name = "FILE")]
+    pub read: Option<PathBuf>,
+    /// End after so many frames.
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "read")]
+    pub duration: Option<f64>,
+}
+
+/// Reads a bound of time: a year is for ever.
+fn seconds(typed: &str) -> Result<f64, String> {
+    const YEAR: f64 = 365.0 * 86_400.0;
+    let seconds: f64 = typed
+        .parse()
+        .map_err(|_| "expected a number of seconds".to_owned())?;
+    if seconds > 0.0 && seconds <= YEAR {
+        Ok(seconds)
+    } else {
+        Err("expected more than nothing and at most a year".to_owned())
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod bench;
+pub mod capture;
 pub mod doctor;
 pub mod exit;
 pub mod folder;

@@ -36,6 +36,7 @@ fn run_in_lab(settings: &Settings, command: &Command) -> anyhow::Result<Exit> {
         Command::Shell(args) => super::topology::shell(settings, args),
         Command::Console(args) => super::topology::console(settings, args),
         Command::Forward(args) => super::topology::forward(settings, args),
+        Command::Capture(args) => super::capture::capture(settings, args),
         Command::Fault(args) => super::topology::fault(settings, args),
         Command::InternalConnect(args) => super::topology::internal_connect(settings, args),
         Command::InternalEnter(args) => super::topology::internal_enter(settings, args),

@@ -72,11 +72,25 @@ impl Inventory {
                 let address = json!(address.address.to_string());
                 inventory.set(&machine.name, "ansible_host", address);
             }
+            let known: Vec<String> = machine.nics.iter().map(|nic| nic.mac.to_string()).collect();
+            inventory.set(&machine.name, "lab_macs", json!(known));
+            let known: Vec<String> = machine
+                .nics
+                .iter()
+                .filter_map(|nic| Some(nic.address?.address.to_string()))
+                .collect();
+            inventory.set(&machine.name, "lab_addresses", json!(known));
             inventory.set(&machine.name, "ansible_connection", json!("ssh"));
             inventory.set(&machine.name, "ansible_user", json!("root"));
         }
         let client = &topology.client;
         inventory.add_host(&client.name, &client.groups);
+        let known: Vec<String> = topology
+            .networks
+            .iter()
+            .filter_map(|network| Some(network.client?.address.to_string()))
+            .collect();
+        inventory.set(&client.name, "lab_addresses", json!(known));
         inventory.set(&client.name, "ansible_connection", json!("local"));
         inventory.settle();
         inventory

@@ -2,6 +2,7 @@
 //! content of a simpler module.
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use super::executor::{Run, Trouble};
 use super::result::{self, Object};
 use crate::playbook::files::{self, SourceLoader};
 use crate::playbook::render::TemplateOptions;
-use crate::playbook::vars::Scope;
+use crate::playbook::vars::{Scope, Variable};
 
 /// Most files a directory may bring along: one task a file is sent.
 const FILES_MAX: usize = 10_000;
@@ -32,8 +33,47 @@ pub(super) async fn perform(
         }
         "script" => script(run, call, args, scope).await.map(Some),
         "fetch" => fetch(run, call, args).await.map(Some),
+        "packet_check" => packet_check(run, call, args, scope).await.map(Some),
         _ => Ok(None),
     }
+}
+
+/// Sends along who is who: the inventory's names, where the task has none of its own.
+async fn packet_check(
+    run: &Run<'_>,
+    call: &Call,
+    args: &Object,
+    scope: &Scope,
+) -> Result<Object, Trouble> {
+    let mut args = args.clone();
+    if !args.contains_key("hosts") {
+        let mut hosts = Object::new();
+        for name in scope.hosts() {
+            let Some(of_host) = scope.of_host(name) else {
+                continue;
+            };
+            let value = |variable: &str| match of_host.get(variable) {
+                Some(Variable::Found(value)) => Some(value.clone()),
+                _ => None,
+            };
+            let addresses = value("lab_addresses").or_else(|| {
+                // Of an inventory that is no lab; a name there says nothing on the wire.
+                let address = value("ansible_host")?;
+                address.as_str()?.parse::<IpAddr>().ok()?;
+                Some(json!([address]))
+            });
+            if let Some(addresses) = addresses {
+                let macs = value("lab_macs").unwrap_or_else(|| json!([]));
+                hosts.insert(
+                    name.to_owned(),
+                    json!({"addresses": addresses, "macs": macs}),
+                );
+            }
+        }
+        args.insert("hosts".to_owned(), Value::Object(hosts));
+    }
+    args.insert("_own_name".to_owned(), call.host.as_str().into());
+    call.send(run, "packet_check", args, Vec::new()).await
 }
 
 fn refuse(reason: impl Into<String>) -> Trouble {

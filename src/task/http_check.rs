@@ -8,6 +8,10 @@ use super::args::Args;
 use super::outcome::{Outcome, Refusal};
 use super::pattern::Pattern;
 use crate::base::diagnostic::nearest;
+use crate::base::latency::latency;
+
+/// Results with more requests than this leave the bodies out: they would be most of the result.
+const BODIES_MAX: usize = 100;
 
 /// What one request came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +42,7 @@ pub struct Expectation {
     status: Option<u16>,
     body: Option<Pattern>,
     distribution: Option<BTreeMap<String, u64>>,
+    servers: Option<u64>,
     refused: u64,
     timeouts: u64,
 }
@@ -46,7 +51,14 @@ impl Expectation {
     /// Reads `expect`. What it does not name must not happen: no request is refused,
     /// times out or fails, and every answer is a 200.
     pub fn from_args(args: Args<'_>) -> Result<Self, Refusal> {
-        const KNOWN: [&str; 5] = ["status", "body", "distribution", "refused", "timeouts"];
+        const KNOWN: [&str; 6] = [
+            "status",
+            "body",
+            "distribution",
+            "servers",
+            "refused",
+            "timeouts",
+        ];
         let empty = Map::new();
         let expect = args.dict("expect").unwrap_or(&empty);
         if let Some(unknown) = expect.keys().find(|key| !KNOWN.contains(&key.as_str())) {
@@ -69,6 +81,7 @@ impl Expectation {
             status: status.map_err(|_| Refusal::new("`expect.status` is not a status"))?,
             body: body.transpose()?,
             distribution: expect.get("distribution").map(distribution).transpose()?,
+            servers: count("servers")?,
             refused: count("refused")?.unwrap_or(0),
             timeouts: count("timeouts")?.unwrap_or(0),
         })
@@ -104,10 +117,14 @@ pub fn identity(body: &str, identify: Option<&Pattern>) -> String {
 /// Returns the result: every request, the counts, and what is not as expected.
 pub fn outcome(tries: &[Try], identify: Option<&Pattern>, expectation: &Expectation) -> Outcome {
     let mut counts = Counts::default();
-    let responses: Vec<Value> = tries
+    let mut responses: Vec<Value> = tries
         .iter()
         .map(|attempt| counts.take(attempt, identify))
         .collect();
+    if responses.len() > BODIES_MAX {
+        let fields = responses.iter_mut().filter_map(Value::as_object_mut);
+        fields.for_each(|fields| drop(fields.shift_remove("body")));
+    }
     let problems = expectation.problems(tries, &counts);
     let msg = if problems.is_empty() {
         counts.summary()
@@ -123,6 +140,7 @@ pub fn outcome(tries: &[Try], identify: Option<&Pattern>, expectation: &Expectat
         .with("refused", counts.refused)
         .with("timeouts", counts.timeouts)
         .with("errors", counts.errors)
+        .with("latency", json!(latency(&counts.seconds)))
 }
 
 #[derive(Debug, Default)]
@@ -131,6 +149,8 @@ struct Counts {
     refused: u64,
     timeouts: u64,
     errors: Vec<String>,
+    /// Of the answered ones.
+    seconds: Vec<f64>,
 }
 
 impl Counts {
@@ -145,6 +165,7 @@ impl Counts {
             Ending::Answered { status, body } => {
                 let id = identity(body, identify);
                 *self.by_server.entry(id.clone()).or_default() += 1;
+                self.seconds.push(attempt.seconds);
                 shown["status"] = (*status).into();
                 shown["body"] = body.as_str().into();
                 shown["first_line"] = body.lines().next().unwrap_or_default().into();
@@ -177,7 +198,18 @@ impl Counts {
         let others = [(self.refused, "refused"), (self.timeouts, "timed out")];
         let others = others.into_iter().filter(|(count, _)| *count > 0);
         parts.extend(others.map(|(count, what)| format!("{count} {what}")));
-        parts.join(", ")
+        let milliseconds = |seconds: f64| format!("{:.1} ms", seconds * 1000.0);
+        let times = latency(&self.seconds).filter(|_| self.seconds.len() > 1);
+        let times = times.map_or_else(String::new, |times| {
+            format!(
+                "; answered after {} (median), {} to {}, 99 % within {}",
+                milliseconds(times.median),
+                milliseconds(times.min),
+                milliseconds(times.max),
+                milliseconds(times.p99)
+            )
+        });
+        parts.join(", ") + &times
     }
 }
 
@@ -191,6 +223,9 @@ impl Expectation {
         };
         compare("refused", self.refused, counts.refused);
         compare("timeouts", self.timeouts, counts.timeouts);
+        if let Some(expected) = self.servers {
+            compare("different servers", expected, counts.by_server.len() as u64);
+        }
         if let Some(expected) = &self.distribution {
             for (server, count) in expected {
                 let found = counts.by_server.get(server).copied().unwrap_or(0);
@@ -271,7 +306,9 @@ mod tests {
         assert!(!found.failed, "{:?}", found.msg);
         assert_eq!(
             found.msg.as_deref(),
-            Some("1 from vm-2, 1 from vm-3, 1 refused")
+            Some(
+                "1 from vm-2, 1 from vm-3, 1 refused; answered after 100.0 ms (median), 100.0 ms to 100.0 ms, 99 % within 100.0 ms"
+            )
         );
         assert_eq!(found.values["responses"][2]["id"], "refused");
     }
@@ -286,6 +323,24 @@ mod tests {
             Some(
                 "expected 0 refused, found 1; expected 2 from vm-3, found 0; expected 0 from vm-2, found 2"
             )
+        );
+    }
+
+    #[test]
+    fn many_answers_are_counted_without_their_bodies() {
+        let tries: Vec<Try> = (1..=101).map(|number| answered(number, "vm-2")).collect();
+        let found = checked(
+            &json!({"servers": 1, "distribution": {"vm-2": 101}}),
+            &tries,
+        );
+        assert!(!found.failed, "{:?}", found.msg);
+        assert!(found.values["responses"][0].get("body").is_none());
+        assert_eq!(found.values["responses"][0]["id"], "vm-2");
+        assert_eq!(found.values["latency"]["median"], 0.1);
+        let found = checked(&json!({"servers": 2}), &tries);
+        assert_eq!(
+            found.msg.as_deref(),
+            Some("expected 2 different servers, found 1")
         );
     }
 

@@ -24,6 +24,7 @@ pub mod mode;
 pub mod mount;
 pub mod outcome;
 pub mod package;
+pub mod packet_check;
 pub mod pattern;
 pub mod replace;
 pub mod rtnetlink;

@@ -990,7 +990,8 @@ const LAB: &[ModuleSpec] = &[
             // What tells servers apart: the first match of this expression in a body, or
             // its first group; without it the body's first line.
             arg("identify", Str),
-            // What must be seen: status, body (regex), distribution, refused, timeouts.
+            // What must be seen: status, body (regex), distribution, servers (how many
+            // different ones answered), refused, timeouts.
             arg("expect", Dict),
         ],
     ),
@@ -1009,6 +1010,25 @@ const LAB: &[ModuleSpec] = &[
         ],
     )
     .rules(&[Exclusive(&["expect", "answers"])]),
+    ModuleSpec::new(
+        "packet_check",
+        Lab,
+        &[
+            INTERFACE,
+            // What passes while it is watched: http_check's arguments but `expect`.
+            arg("request", Dict),
+            // Asks who has this address, before the requests.
+            arg("arp", Str),
+            // How long it watches where it makes nothing pass itself.
+            arg("seconds", Float).or("5"),
+            // Each host's name with its `addresses` and `macs`; without it the inventory's.
+            arg("hosts", Dict),
+            // What must be seen; see the module `task::packet_check`.
+            arg("expect", Dict),
+            // Of the engine: the name of the host that watches.
+            arg("_own_name", Str),
+        ],
+    ),
     ModuleSpec::new(
         "vm",
         Lab,

@@ -17,11 +17,24 @@ const COUNT_MAX: u64 = 100;
 
 pub(super) fn arp_check(work: &Work) -> Result<Outcome, ModuleError> {
     let args = work.args();
-    let interface = args.word("interface");
     let address = args.word("address");
     let target: Ipv4Addr = address
         .parse()
         .map_err(|_| Refusal::new(format!("`{address}` is not an IPv4 address")))?;
+    let wait = Duration::from_secs_f64(args.seconds("timeout").unwrap_or(1.0));
+    let count = args.amount("count").clamp(1, COUNT_MAX);
+    let answers = ask(work, args.word("interface"), target, count, wait)?;
+    Ok(verdict(args, &answers)?)
+}
+
+/// Asks so many times on an interface; returns everybody who answered, in that order.
+pub(super) fn ask(
+    work: &Work,
+    interface: &str,
+    target: Ipv4Addr,
+    count: u64,
+    wait: Duration,
+) -> Result<Vec<String>, ModuleError> {
     let mut routes = RouteSocket::open()?;
     let links = routes.links()?;
     let Some(link) = links.into_iter().find(|link| link.name == interface) else {
@@ -36,14 +49,13 @@ pub(super) fn arp_check(work: &Work) -> Result<Outcome, ModuleError> {
             IpAddr::V4(ip) if address.link == link.index => Some(ip),
             _ => None,
         });
-    let failed = || ModuleError::system(format!("ask for {address} on {interface}"));
+    let failed = || ModuleError::system(format!("ask for {target} on {interface}"));
     let socket = ArpSocket::open(interface).map_err(failed())?;
     // An interface without an address asks as a prober does.
     let question = question(own, own_ip.unwrap_or(Ipv4Addr::UNSPECIFIED), target);
-    let wait = Duration::from_secs_f64(args.seconds("timeout").unwrap_or(1.0));
     let mut answers: Vec<String> = Vec::new();
     let mut buffer = [0; 2048];
-    for _ in 0..args.amount("count").clamp(1, COUNT_MAX) {
+    for _ in 0..count {
         work.lifeline.check()?;
         socket.send(&question).map_err(failed())?;
         let deadline = Instant::now() + wait;
@@ -59,5 +71,5 @@ pub(super) fn arp_check(work: &Work) -> Result<Outcome, ModuleError> {
             }
         }
     }
-    Ok(verdict(args, &answers)?)
+    Ok(answers)
 }

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::super::error::ModuleError;
 use super::super::files;
+use super::super::lifeline::Lifeline;
 use super::super::net::{FetchError, Fetched, fetch, fetch_url, resolve};
 use super::super::work::Work;
 use super::inspect::{glob, md5_hex, sha1_hex, sha256_hex};
@@ -280,13 +281,15 @@ pub(super) fn http_check(work: &Work) -> Result<Outcome, ModuleError> {
     let args = work.args();
     let expectation = Expectation::from_args(args)?;
     let identify = args.text("identify").map(Pattern::new).transpose()?;
-    let tries = run_all(work)?;
-    Ok(http_check::outcome(&tries, identify.as_ref(), &expectation))
+    let started = Instant::now();
+    let tries = run_all(args, &work.lifeline)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let outcome = http_check::outcome(&tries, identify.as_ref(), &expectation);
+    Ok(outcome.with("elapsed_seconds", seconds))
 }
 
 /// Makes all requests, each over a connection of its own, so many at once.
-fn run_all(work: &Work) -> Result<Vec<Try>, ModuleError> {
-    let args = work.args();
+pub(super) fn run_all(args: Args<'_>, lifeline: &Lifeline) -> Result<Vec<Try>, ModuleError> {
     let count = usize::try_from(args.amount("count"))
         .unwrap_or(usize::MAX)
         .clamp(1, COUNT_MAX);
@@ -313,7 +316,7 @@ fn run_all(work: &Work) -> Result<Vec<Try>, ModuleError> {
     thread::scope(|scope| {
         for _ in 0..parallel.min(count) {
             scope.spawn(|| {
-                while work.lifeline.check().is_ok() {
+                while lifeline.check().is_ok() {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= count {
                         return;
@@ -328,7 +331,7 @@ fn run_all(work: &Work) -> Result<Vec<Try>, ModuleError> {
         }
     });
     let hold = args.seconds("hold_seconds").unwrap_or(0.0);
-    work.lifeline.wait(Duration::from_secs_f64(hold))?;
+    lifeline.wait(Duration::from_secs_f64(hold))?;
     drop(held);
     let mut tries = tries.into_inner().expect("no thread panics here");
     tries.sort_by_key(|attempt| attempt.number);

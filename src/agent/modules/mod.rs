@@ -17,6 +17,7 @@ mod kernel;
 mod mount;
 mod network;
 mod package;
+mod packet_check;
 mod service;
 mod wait;
 
@@ -51,6 +52,7 @@ pub fn find(name: &str) -> Option<Module> {
         "modprobe" => kernel::modprobe,
         "mount" => mount::mount,
         "package" | "apt" => package::package,
+        "packet_check" => packet_check::packet_check,
         "ping" => facts::ping,
         "raw" | "shell" => command::shell,
         "replace" => edit::replace,

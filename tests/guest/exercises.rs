@@ -16,6 +16,14 @@ pub(crate) fn trials() -> Vec<Trial> {
             every_choice_of_01,
         ),
         trial(
+            "exercise_00_is_green_with_both_tool_sets_and_leaves_no_trace",
+            both_tools_of_00,
+        ),
+        trial(
+            "exercise_02_is_green_with_both_tool_sets_and_leaves_no_trace",
+            both_tools_of_02,
+        ),
+        trial(
             "check_mode_changes_nothing_on_a_clean_lab",
             check_mode_changes_nothing,
         ),
@@ -24,35 +32,55 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn every_choice_of_01() {
-    let lab = Lab::new("ex01");
+    let choices = [
+        &["tools=agent", "rs=iptables"],
+        &["tools=native", "rs=iptables"],
+        &["tools=agent", "rs=loopback"],
+        &["tools=native", "rs=loopback"],
+    ];
+    every_choice("01-lvs-dr", choices.map(|choice| &choice[..]));
+}
+
+fn both_tools_of_00() {
+    every_choice("00-lvs-nat", [&["tools=agent"][..], &["tools=native"]]);
+}
+
+fn both_tools_of_02() {
+    every_choice("02-lvs-tun", [&["tools=agent"][..], &["tools=native"]]);
+}
+
+/// With each choice the exercise is green, its second set-up changes nothing, and its teardown
+/// leaves what was there before.
+fn every_choice<const N: usize>(exercise: &str, choices: [&[&str]; N]) {
+    let lab = Lab::new("exercise");
     lab.halab(["up"]).success();
     let clean = traces(&lab);
-    for (tools, rs) in [
-        ("agent", "iptables"),
-        ("native", "iptables"),
-        ("agent", "loopback"),
-        ("native", "loopback"),
-    ] {
-        let choice = [format!("tools={tools}"), format!("rs={rs}")];
+    for choice in choices {
         let run = |tags: &[&str]| {
-            let options = ["run", "01-lvs-dr", "-e", &choice[0], "-e", &choice[1]];
-            lab.halab(options.iter().chain(tags)).success()
+            let mut words = vec!["run", exercise];
+            words.extend(choice.iter().flat_map(|each| ["-e", each]));
+            words.extend(tags);
+            lab.halab(words).success()
         };
         run(&[]);
         let again = run(&["--tags", "setup"]);
         for (host, counts) in recap(&again) {
             assert_eq!(
                 counts["changed"], 0,
-                "{host} changed the second time, {choice:?}:\n{again}"
+                "{host} changed the second time, {exercise} {choice:?}:\n{again}"
             );
         }
         run(&["--tags", "teardown"]);
-        assert_eq!(traces(&lab), clean, "after the teardown of {choice:?}");
+        assert_eq!(
+            traces(&lab),
+            clean,
+            "after the teardown of {exercise} {choice:?}"
+        );
         let again = run(&["--tags", "teardown"]);
         for (host, counts) in recap(&again) {
             assert_eq!(
                 counts["changed"], 0,
-                "{host} had more to undo, {choice:?}:\n{again}"
+                "{host} had more to undo, {exercise} {choice:?}:\n{again}"
             );
         }
     }

@@ -3,6 +3,7 @@
 //! They need what `halab doctor` asks for. Where it is missing they are skipped and say why;
 //! with `HALAB_GUEST_TESTS=required` (as in CI) that is a failure.
 
+mod capture;
 mod exercises;
 mod ipvs;
 #[path = "../support/mod.rs"]
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let mut trials: Vec<Trial> = topology::trials();
     trials.extend(exercises::trials());
+    trials.extend(capture::trials());
     trials.extend(ipvs::trials());
     if !arguments.list
         && std::env::var_os(support::guest::GIVEN_GUEST).is_none()

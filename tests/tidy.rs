@@ -25,6 +25,7 @@ const SHELLS: &[&str] = &[
     "src/playbook/loader.rs",
     "src/heartbeat/shell/",
     "src/ipvs/command.rs",
+    "src/ipvs/name_service.rs",
     "src/ipvs/socket.rs",
     "src/vm/progress.rs",
     "src/cli/hosts.rs",

@@ -10,13 +10,14 @@
 //! Messages begin with ipvsadm's own words; a second line says what may help.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io::{self, BufRead, Write};
 
 use super::connections::{self, Engines};
 use super::listing::{self, Style};
+use super::model::ServiceEntry;
 use super::model::{Change, ServiceId};
-use super::names::{Names, Texts};
+use super::name_service;
+use super::names::{Names, Sources};
 use super::options::{self, Command, Listed, Output, SCHEDULERS, UsageError};
 use super::refusal::{Operation, Refusal};
 use super::socket::{IpvsSocket, SocketError};
@@ -58,7 +59,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return USAGE;
         }
     };
-    let names = Names::when_needed(read_names);
+    let names = Names::when_needed(Sources {
+        texts: name_service::texts,
+        hosts: name_service::hosts,
+        addresses: name_service::addresses,
+    });
     let mut session = Session {
         program,
         socket,
@@ -69,20 +74,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         return session.list(what, Output::Names);
     }
     session.run(words)
-}
-
-fn read_names() -> Texts {
-    Texts {
-        hosts: read_or_nothing("/etc/hosts"),
-        services: read_or_nothing("/etc/services"),
-    }
-}
-
-/// A missing file has no names.
-fn read_or_nothing(path: &str) -> String {
-    fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
 }
 
 fn cannot_start(error: &SocketError) -> String {
@@ -138,7 +129,10 @@ impl Session {
             Command::Change(change) => self.change(&[change]),
             Command::List { what, output } => self.list(what, output),
             Command::Save(output) => match self.socket.table() {
-                Ok(table) => say(&listing::commands(table, self.names_for(output))),
+                Ok(table) => {
+                    self.learn_names(&table, output);
+                    say(&listing::commands(table, self.names_for(output)))
+                }
                 Err(error) => failed_listing(&error),
             },
             Command::Restore => self.refuse(&UsageError::NoCommand),
@@ -200,12 +194,14 @@ impl Session {
         Ok(match what {
             Listed::Table(style) => {
                 let table = self.socket.table()?;
+                self.learn_names(&table, output);
                 let version = listing::version_line(self.socket.info());
                 version + &listing::table(table, style, self.names_for(output))
             }
             Listed::Service(id, style) => {
-                let entry = self.socket.service(id)?;
-                listing::table(vec![entry], style, self.names_for(output))
+                let table = vec![self.socket.service(id)?];
+                self.learn_names(&table, output);
+                listing::table(table, style, self.names_for(output))
             }
             Listed::Connections(engines) => return Ok(self.connections(engines, output)),
             Listed::Timeouts => listing::timeouts(self.socket.timeouts()?),
@@ -213,9 +209,19 @@ impl Session {
         })
     }
 
-    fn connections(&self, engines: Engines, output: Output) -> String {
-        let table = read_or_nothing("/proc/net/ip_vs_conn");
+    fn connections(&mut self, engines: Engines, output: Output) -> String {
+        let table = name_service::read_or_nothing("/proc/net/ip_vs_conn");
+        if output == Output::Names {
+            self.names.learn(connections::addresses(&table));
+        }
         connections::listing(&table, engines, self.names_for(output))
+    }
+
+    fn learn_names(&mut self, table: &[ServiceEntry], output: Output) {
+        if output == Output::Names {
+            self.names
+                .learn(table.iter().flat_map(ServiceEntry::addresses));
+        }
     }
 
     fn names_for(&self, output: Output) -> &Names {

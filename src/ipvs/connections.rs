@@ -85,6 +85,14 @@ fn port(word: &str) -> Option<u16> {
     u16::from_str_radix(word, 16).ok()
 }
 
+/// Returns every address in the kernel's `table`.
+pub fn addresses(table: &str) -> Vec<IpAddr> {
+    let connections = table.lines().filter_map(Connection::parse);
+    connections
+        .flat_map(|one| [one.client.0, one.virtual_service.0, one.server.0])
+        .collect()
+}
+
 /// Returns the listing of the kernel's `table`.
 pub fn listing(table: &str, engines: Engines, names: &Names) -> String {
     let mut out = "IPVS connection entries\n".to_owned();

@@ -18,6 +18,8 @@ pub mod connections;
 pub mod diff;
 pub mod listing;
 pub mod model;
+#[cfg(feature = "agent")]
+mod name_service;
 pub mod names;
 pub mod options;
 mod popt;

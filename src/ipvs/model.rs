@@ -332,6 +332,19 @@ pub struct ServiceEntry {
     pub destinations: Vec<DestinationEntry>,
 }
 
+impl ServiceEntry {
+    /// Returns the addresses of the service and its destinations.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let own = match self.service.id {
+            ServiceId::Address { address, .. } => Some(address),
+            ServiceId::Mark { .. } => None,
+        };
+        let found = &self.destinations;
+        own.into_iter()
+            .chain(found.iter().map(|found| found.destination.id.address))
+    }
+}
+
 /// How long idle connections are kept, in seconds; 0 in a change leaves the value alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {

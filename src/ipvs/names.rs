@@ -1,9 +1,12 @@
-//! Names for addresses and ports, from the texts of `/etc/hosts` and `/etc/services`.
+//! Names for addresses and ports: what `/etc/hosts` and `/etc/services` say, and for what
+//! they do not know, what the machine's own name service does.
 //!
-//! A static program has no name service switch, so these two files are all there is: no
-//! DNS. Numbers are understood in every form the C library takes (`10.1` is `10.0.0.1`).
+//! A static program has no name service switch: whatever else `/etc/nsswitch.conf` names (the
+//! machine's own addresses by `myhostname`, DNS) is asked of `getent`, which has one. Here
+//! are the questions and answers as texts; a shell runs the program. Numbers are understood
+//! in every form the C library takes (`10.1` is `10.0.0.1`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{LazyLock, OnceLock};
 
@@ -12,8 +15,20 @@ use super::model::Protocol;
 /// The names that are known; none at all gives numeric output.
 #[derive(Debug)]
 pub struct Names {
-    read: fn() -> Texts,
+    sources: Sources,
     tables: OnceLock<Tables>,
+    /// What the name service said of addresses that the files do not know.
+    learned: HashMap<IpAddr, Option<String>>,
+}
+
+/// Where names come from; each is asked when it is needed and not before.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources {
+    pub texts: fn() -> Texts,
+    /// Asks the name service for addresses' names: what `getent hosts ADDRESS…` prints.
+    pub hosts: fn(&[IpAddr]) -> String,
+    /// Asks it for a name's IPv4 addresses: what `getent ahostsv4 NAME` prints.
+    pub addresses: fn(&str) -> String,
 }
 
 /// What the two files hold.
@@ -23,7 +38,15 @@ pub struct Texts {
     pub services: String,
 }
 
-static NONE: LazyLock<Names> = LazyLock::new(|| Names::when_needed(Texts::default));
+impl Sources {
+    const NONE: Self = Self {
+        texts: Texts::default,
+        hosts: |_| String::new(),
+        addresses: |_| String::new(),
+    };
+}
+
+static NONE: LazyLock<Names> = LazyLock::new(|| Names::when_needed(Sources::NONE));
 
 impl Names {
     /// No names: everything is written as a number.
@@ -31,25 +54,53 @@ impl Names {
         &NONE
     }
 
-    /// Reads the texts when the first name is asked for; most commands never do.
-    pub fn when_needed(read: fn() -> Texts) -> Self {
+    /// Asks when the first name is wanted; most commands never want one.
+    pub fn when_needed(sources: Sources) -> Self {
         Self {
-            read,
+            sources,
             tables: OnceLock::new(),
+            learned: HashMap::new(),
         }
     }
 
     /// The names of these two texts.
     pub fn new(hosts: &str, services: &str) -> Self {
-        let tables = OnceLock::from(Tables::new(hosts, services));
-        Self {
-            read: Texts::default,
-            tables,
+        let mut names = Self::when_needed(Sources::NONE);
+        names.tables = OnceLock::from(Tables::new(hosts, services));
+        names
+    }
+
+    /// Finds out the names of all these addresses, with one question for those that are new.
+    pub fn learn(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let unknown = |address: &IpAddr| {
+            !self.learned.contains_key(address) && !self.tables().hosts.contains_key(address)
+        };
+        let new: BTreeSet<IpAddr> = addresses.into_iter().filter(unknown).collect();
+        if new.is_empty() {
+            return;
+        }
+        let new: Vec<IpAddr> = new.into_iter().collect();
+        let answer = (self.sources.hosts)(&new);
+        self.learned
+            .extend(new.iter().map(|address| (*address, None)));
+        for line in answer.lines() {
+            let mut words = line.split_whitespace();
+            let (Some(address), Some(name)) = (words.next(), words.next()) else {
+                continue;
+            };
+            // A machine's own address is answered with all that it has, asked for or not.
+            let found = address.parse().ok();
+            if let Some(entry) = found.and_then(|address: IpAddr| self.learned.get_mut(&address)) {
+                entry.get_or_insert_with(|| name.to_owned());
+            }
         }
     }
 
+    /// Returns an address's name, where the files know it or it was learned.
     pub fn host(&self, address: IpAddr) -> Option<&str> {
-        self.tables().hosts.get(&address).map(String::as_str)
+        let in_file = self.tables().hosts.get(&address);
+        let learned = || self.learned.get(&address)?.as_ref();
+        in_file.or_else(learned).map(String::as_str)
     }
 
     pub fn service(&self, protocol: Protocol, port: u16) -> Option<&str> {
@@ -59,13 +110,26 @@ impl Names {
 
     /// Returns the IPv4 address of a number or a name.
     pub fn address(&self, text: &str) -> Option<Ipv4Addr> {
-        let of_name = || {
+        let in_file = || {
             self.tables()
                 .addresses
                 .get(&text.to_ascii_lowercase())
                 .copied()
         };
-        loose_ipv4(text).or_else(of_name)
+        loose_ipv4(text)
+            .or_else(in_file)
+            .or_else(|| self.address_from_service(text))
+    }
+
+    fn address_from_service(&self, name: &str) -> Option<Ipv4Addr> {
+        // What cannot be a name is not asked for, least of all an option of the program asked.
+        let is_name = |char: char| char.is_ascii_alphanumeric() || "-._".contains(char);
+        if name.is_empty() || name.starts_with('-') || !name.chars().all(is_name) {
+            return None;
+        }
+        let answer = (self.sources.addresses)(name);
+        let first = answer.split_whitespace().next()?;
+        first.parse().ok()
     }
 
     pub fn port(&self, protocol: Protocol, name: &str) -> Option<u16> {
@@ -75,7 +139,7 @@ impl Names {
 
     fn tables(&self) -> &Tables {
         self.tables.get_or_init(|| {
-            let texts = (self.read)();
+            let texts = (self.sources.texts)();
             Tables::new(&texts.hosts, &texts.services)
         })
     }
@@ -212,6 +276,55 @@ mod tests {
         assert_eq!(names.host([10, 0, 0, 99].into()), None);
         assert_eq!(names.service(Protocol::Tcp, 80), Some("http"));
         assert_eq!(names.service(Protocol::Sctp, 80), None);
+    }
+
+    #[test]
+    fn what_the_files_do_not_know_is_asked_once() {
+        fn hosts(addresses: &[IpAddr]) -> String {
+            let asked = [1, 2, 9].map(|last| IpAddr::from([10, 0, 0, last]));
+            assert_eq!(addresses, asked);
+            "10.0.0.7        saisp-vm-1\n10.0.0.2        saisp-vm-1 alias\n\
+             10.0.0.1        saisp-vm-1\n10.0.0.2  later\nnonsense\n"
+                .to_owned()
+        }
+        let mut names = Names::when_needed(Sources {
+            texts: || Texts {
+                hosts: HOSTS.to_owned(),
+                services: String::new(),
+            },
+            hosts,
+            ..Sources::NONE
+        });
+        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+        names.learn([1, 20, 2, 9, 1].map(address));
+        // A second question would be refused above.
+        names.learn([9, 2].map(address));
+        let found = [1, 2, 9, 20].map(|last| names.host(address(last)));
+        assert_eq!(
+            found,
+            [
+                Some("saisp-vm-1"),
+                Some("saisp-vm-1"),
+                None,
+                Some("saisp-vm-2")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_in_no_file_is_asked_for_unless_it_is_none() {
+        fn addresses(name: &str) -> String {
+            assert_eq!(name, "saisp-vm-1");
+            "10.0.0.10       STREAM saisp-vm-1\n10.0.0.10       DGRAM  \n".to_owned()
+        }
+        let names = Names::when_needed(Sources {
+            addresses,
+            ..Sources::NONE
+        });
+        assert_eq!(names.address("saisp-vm-1"), Some([10, 0, 0, 10].into()));
+        for none in ["", "-s", "--help", "a b", "10.0.0.1/24", "é"] {
+            assert_eq!(names.address(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -119,11 +119,9 @@ pub fn serve_once(user: &str) -> Result<(), HelperError> {
         .next_frame::<TaskRequest>()?
         .ok_or(HelperError::NoTask)?;
     let lifeline = Arc::new(Lifeline::of_helper());
-    let result = perform(&request, body, &lifeline);
-    let reply = TaskReply {
-        id: request.id,
-        result,
-    };
+    let id = request.id;
+    let result = perform(request, body, &lifeline);
+    let reply = TaskReply { id, result };
     let frame = frame::encode(&reply, &[])?;
     io::stdout().write_all(&frame).map_err(HelperError::Pipe)
 }

@@ -14,6 +14,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +32,7 @@ use super::work::Work;
 use super::{helper, modules};
 use crate::base::frame::{self, Decoder, FrameError};
 use crate::base::wire::{FromAgent, PROTOCOL_VERSION, TaskReply, TaskRequest, ToAgent};
-use crate::task::coerce::coerce;
+use crate::task::coerce::coerce_owned;
 use crate::task::kind::lookup;
 use crate::task::outcome::failure;
 
@@ -163,7 +164,7 @@ impl Desk {
         let spawned = thread::Builder::new()
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                let result = perform(&request, body, &lifeline);
+                let result = perform(request, body, &lifeline);
                 desk.answer(id, result);
             });
         if let Err(error) = spawned {
@@ -259,12 +260,13 @@ fn set_clock(unix_ns: u64) -> Map<String, Value> {
 
 /// Runs one module and returns its result, whatever happens in it.
 pub(super) fn perform(
-    request: &TaskRequest,
+    request: TaskRequest,
     body: Vec<u8>,
     lifeline: &Arc<Lifeline>,
 ) -> Map<String, Value> {
+    let name = request.module.clone();
     let attempt = AssertUnwindSafe(|| match &request.become_user {
-        Some(user) => helper::run_as(user, request, &body, lifeline),
+        Some(user) => helper::run_as(user, &request, &body, lifeline),
         None => run_module(request, body, lifeline),
     });
     match catch_unwind(attempt) {
@@ -273,18 +275,14 @@ pub(super) fn perform(
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            let why = format!(
-                "bug in module {}: {}",
-                request.module,
-                text.unwrap_or("panic")
-            );
+            let why = format!("bug in module {name}: {}", text.unwrap_or("panic"));
             failure(&why, Map::new())
         }
     }
 }
 
 fn run_module(
-    request: &TaskRequest,
+    mut request: TaskRequest,
     body: Vec<u8>,
     lifeline: &Arc<Lifeline>,
 ) -> Result<Map<String, Value>, ModuleError> {
@@ -293,10 +291,10 @@ fn run_module(
     let spec = lookup(name).ok_or_else(|| refuse(format!("unknown module `{name}`")))?;
     let module = modules::find(spec.name)
         .ok_or_else(|| refuse(format!("the agent does not run module `{name}`")))?;
-    let args = coerce(spec, &request.args).map_err(|problems| {
+    let args = coerce_owned(spec, mem::take(&mut request.args)).map_err(|problems| {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         refuse(problems.join("; "))
     })?;
-    let work = Work::new(request, args, body, Arc::clone(lifeline));
+    let work = Work::new(&request, args, body, Arc::clone(lifeline));
     Ok(module(&work)?.into_result(request.diff))
 }

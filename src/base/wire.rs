@@ -9,10 +9,12 @@ use serde_json::{Map, Value};
 
 /// Raised whenever a message changes; the orchestrator uploads the agent it was built
 /// with, so the two differ only when somebody mixes them by hand.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
+/// The kind stands outside (`{"run": {…}}`): a tag inside would have the whole message read
+/// into memory once to find it and once more to take it apart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "nearly every message is a task")]
 pub enum ToAgent {
     /// Run one module. The frame's body is the content that goes with it, if any.
@@ -24,7 +26,7 @@ pub enum ToAgent {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum FromAgent {
     Hello { protocol: u32, hostname: String },
     Done(TaskReply),

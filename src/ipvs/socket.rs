@@ -15,7 +15,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use super::codec::{self, Acknowledge, CodecError, Content, FamilyNumber, Query};
+use super::codec::{self, Acknowledge, CodecError, Content, Counters, FamilyNumber, Query};
 use super::model::{
     Change, Daemon, DestinationEntry, Info, Service, ServiceEntry, ServiceId, Statistics, Timeouts,
 };
@@ -106,19 +106,28 @@ impl IpvsSocket {
 
     /// Returns all services with their destinations, in the kernel's order.
     pub fn table(&mut self) -> Result<Vec<ServiceEntry>, SocketError> {
+        self.services(Counters::Read)
+    }
+
+    /// The same with all counters at zero: what is configured, for those who compare it.
+    pub fn configuration(&mut self) -> Result<Vec<ServiceEntry>, SocketError> {
+        self.services(Counters::Skipped)
+    }
+
+    fn services(&mut self, counters: Counters) -> Result<Vec<ServiceEntry>, SocketError> {
         let mut services = Vec::new();
         self.wire.dump(
             self.family,
             &Query::Services,
             Operation::GetServices,
             |content| {
-                services.push(codec::decode_service(content)?);
+                services.push(codec::decode_service(content, counters)?);
                 Ok(())
             },
         )?;
         services
             .into_iter()
-            .map(|found| self.with_destinations(found))
+            .map(|found| self.with_destinations(found, counters))
             .collect()
     }
 
@@ -127,8 +136,8 @@ impl IpvsSocket {
         let content = self
             .wire
             .ask_one(self.family, &Query::Service(id), Operation::GetService)?;
-        let found = codec::decode_service(&content)?;
-        self.with_destinations(found)
+        let found = codec::decode_service(&content, Counters::Read)?;
+        self.with_destinations(found, Counters::Read)
     }
 
     /// Returns one service with its destinations, or `None` where there is no such service.
@@ -164,12 +173,14 @@ impl IpvsSocket {
     fn with_destinations(
         &mut self,
         (service, statistics): (Service, Statistics),
+        counters: Counters,
     ) -> Result<ServiceEntry, SocketError> {
         let mut destinations: Vec<DestinationEntry> = Vec::new();
         let query = Query::Destinations(service.id);
         self.wire
             .dump(self.family, &query, Operation::GetDestinations, |content| {
-                destinations.push(codec::decode_destination(content, service.id.family())?);
+                let family = service.id.family();
+                destinations.push(codec::decode_destination(content, family, counters)?);
                 Ok(())
             })?;
         Ok(ServiceEntry {

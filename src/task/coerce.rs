@@ -105,7 +105,7 @@ pub fn check_literal_args(
     module: &'static ModuleSpec,
     args: &Map<String, Value>,
 ) -> Vec<ArgProblem> {
-    checked(module, args, |value| !is_templated(value)).1
+    checked(module, args.clone(), |value| !is_templated(value)).1
 }
 
 /// Brings rendered arguments into the module's types, under their canonical names, with
@@ -113,6 +113,14 @@ pub fn check_literal_args(
 pub fn coerce(
     module: &'static ModuleSpec,
     args: &Map<String, Value>,
+) -> Result<Map<String, Value>, Vec<ArgProblem>> {
+    coerce_owned(module, args.clone())
+}
+
+/// The same without a copy of the arguments: one may be a table of ten thousand servers.
+pub fn coerce_owned(
+    module: &'static ModuleSpec,
+    args: Map<String, Value>,
 ) -> Result<Map<String, Value>, Vec<ArgProblem>> {
     let (mut coerced, problems) = checked(module, args, |_| true);
     if !problems.is_empty() {
@@ -129,25 +137,25 @@ pub fn coerce(
 
 fn checked(
     module: &'static ModuleSpec,
-    args: &Map<String, Value>,
+    args: Map<String, Value>,
     is_final: impl Fn(&Value) -> bool,
 ) -> (Map<String, Value>, Vec<ArgProblem>) {
     let mut coerced = Map::new();
     let mut problems = Vec::new();
-    let mut written: Vec<(&'static str, &String)> = Vec::new();
+    let mut written: Vec<(&'static str, String)> = Vec::new();
     for (name, given) in args {
-        let Some(arg) = module.arg(name) else {
+        let Some(arg) = module.arg(&name) else {
             if module.open {
-                coerced.insert(name.clone(), given.clone());
+                coerced.insert(name, given);
             } else {
-                problems.push(unknown(module, name));
+                problems.push(unknown(module, &name));
             }
             continue;
         };
         if let Some((_, other)) = written.iter().find(|(canonical, _)| *canonical == arg.name) {
             problems.push(ArgProblem::Twice {
-                argument: name.clone(),
-                other: (*other).clone(),
+                argument: name,
+                other: other.clone(),
             });
             continue;
         }
@@ -155,13 +163,13 @@ fn checked(
         if given.is_null() {
             continue;
         }
-        let value = if is_final(given) {
-            value(arg, given).unwrap_or_else(|problem| {
-                problems.push(problem);
-                given.clone()
-            })
+        let value = if is_as_it_is(arg, &given) || !is_final(&given) {
+            given
         } else {
-            given.clone()
+            value(arg, &given).unwrap_or_else(|problem| {
+                problems.push(problem);
+                given
+            })
         };
         coerced.insert(arg.name.to_owned(), value);
     }
@@ -240,6 +248,17 @@ fn broken_rule(
             })
         }
     }
+}
+
+/// Whether [`value`] would return a copy.
+fn is_as_it_is(arg: &'static ArgSpec, given: &Value) -> bool {
+    let is_of_kind = match arg.kind {
+        ArgKind::Raw => true,
+        ArgKind::RawList => given.is_array(),
+        ArgKind::Dict => given.is_object(),
+        _ => false,
+    };
+    is_of_kind && arg.choices.is_empty()
 }
 
 /// Brings one value into its argument's kind.

@@ -4,6 +4,8 @@
 //! place. A service that lists its `servers` has these and no others, unless
 //! `exclusive_servers` is off. A list of `services` may be the whole table (`exclusive`).
 
+use std::borrow::Cow;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
@@ -56,9 +58,8 @@ pub enum Wanted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub changes: Vec<Change>,
-    /// The part of the table that is spoken of, as ipvsadm commands.
-    pub before: String,
-    pub after: String,
+    /// The part of the table that is spoken of.
+    actual: Vec<ServiceEntry>,
 }
 
 impl Plan {
@@ -66,6 +67,16 @@ impl Plan {
     pub fn commands(&self) -> Vec<String> {
         let typed = |change| format!("ipvsadm {}", listing::change_options(change));
         self.changes.iter().map(typed).collect()
+    }
+
+    /// Returns the table before and after the changes, as ipvsadm commands.
+    pub fn difference(self) -> (String, String) {
+        if self.changes.is_empty() {
+            return (String::new(), String::new());
+        }
+        let before = listing::full_commands(self.actual.clone());
+        let after = listing::full_commands(diff::applied(self.actual, &self.changes));
+        (before, after)
     }
 }
 
@@ -112,20 +123,7 @@ pub fn plan(wanted: &Wanted, actual: Vec<ServiceEntry>) -> Plan {
             .into_iter()
             .collect(),
     };
-    if changes.is_empty() {
-        return Plan {
-            changes,
-            before: String::new(),
-            after: String::new(),
-        };
-    }
-    let before = listing::full_commands(actual.clone());
-    let after = listing::full_commands(diff::applied(actual, &changes));
-    Plan {
-        changes,
-        before,
-        after,
-    }
+    Plan { changes, actual }
 }
 
 fn server_change(
@@ -169,16 +167,17 @@ const SERVER_FIELDS: &[&str] = &[
 ];
 
 /// Other names inside lists, as the modules' own arguments have them.
+const ALIASES: &[(&str, &str)] = &[
+    ("service", "address"),
+    ("server", "address"),
+    ("engine", "pe"),
+    ("one_packet", "ops"),
+    ("method", "forwarding"),
+    ("upper_threshold", "u_threshold"),
+    ("lower_threshold", "l_threshold"),
+];
+
 fn aliases(name: &str) -> impl Iterator<Item = &'static str> {
-    const ALIASES: &[(&str, &str)] = &[
-        ("service", "address"),
-        ("server", "address"),
-        ("engine", "pe"),
-        ("one_packet", "ops"),
-        ("method", "forwarding"),
-        ("upper_threshold", "u_threshold"),
-        ("lower_threshold", "l_threshold"),
-    ];
     let of_name = ALIASES.iter().filter(move |(known, _)| *known == name);
     of_name.map(|(_, alias)| *alias)
 }
@@ -186,7 +185,7 @@ fn aliases(name: &str) -> impl Iterator<Item = &'static str> {
 /// Reads the arguments of `lvs_service`.
 pub fn wanted_service(args: &Map<String, Value>) -> Result<Wanted, ArgumentError> {
     let fields = Fields {
-        within: "lvs_service".to_owned(),
+        within: Within::Module("lvs_service"),
         map: args,
     };
     if let Some(list) = fields.get("services") {
@@ -211,7 +210,7 @@ pub fn wanted_service(args: &Map<String, Value>) -> Result<Wanted, ArgumentError
 /// Reads the arguments of `lvs_server`.
 pub fn wanted_server(args: &Map<String, Value>) -> Result<Wanted, ArgumentError> {
     let fields = Fields {
-        within: "lvs_server".to_owned(),
+        within: Within::Module("lvs_server"),
         map: args,
     };
     let service = service_id(&fields)?;
@@ -235,7 +234,7 @@ fn service_id(fields: &Fields<'_>) -> Result<ServiceId, ArgumentError> {
     let Some(place) = fields.text("service")? else {
         return Err(fields.missing("service (10.0.0.1:80) or fwmark"));
     };
-    let name = fields.text("protocol")?.unwrap_or_else(|| "tcp".to_owned());
+    let name = fields.text("protocol")?.unwrap_or(Cow::Borrowed("tcp"));
     let protocol = Protocol::ALL
         .into_iter()
         .find(|protocol| protocol.name() == name);
@@ -267,7 +266,7 @@ fn address_and_port(
     Ok((both.ip(), Some(both.port())))
 }
 
-fn service_with_servers(fields: &Fields<'_>) -> Result<WantedService, ArgumentError> {
+fn service_with_servers<'a>(fields: &'a Fields<'a>) -> Result<WantedService, ArgumentError> {
     let service = service(fields)?;
     let Some(list) = fields.get("servers") else {
         return Ok(WantedService {
@@ -301,9 +300,7 @@ fn service_with_servers(fields: &Fields<'_>) -> Result<WantedService, ArgumentEr
 
 fn service(fields: &Fields<'_>) -> Result<Service, ArgumentError> {
     let id = service_id(fields)?;
-    let scheduler = fields
-        .text("scheduler")?
-        .unwrap_or_else(|| "wlc".to_owned());
+    let scheduler = fields.text("scheduler")?.unwrap_or(Cow::Borrowed("wlc"));
     let scheduler = SchedulerName::new(&scheduler)
         .map_err(|_| fields.wrong("scheduler", &scheduler, "a scheduler's name"))?;
     let engine = fields.text("engine")?;
@@ -426,8 +423,8 @@ fn destination(fields: &Fields<'_>, service: ServiceId) -> Result<Destination, A
 }
 
 fn forwarding(fields: &Fields<'_>) -> Result<Forwarding, ArgumentError> {
-    let method = fields.text("method")?.unwrap_or_else(|| "dr".to_owned());
-    match method.as_str() {
+    let method = fields.text("method")?.unwrap_or(Cow::Borrowed("dr"));
+    match method.as_ref() {
         "dr" | "gatewaying" => Ok(Forwarding::Route),
         "nat" | "masquerading" => Ok(Forwarding::Masquerading),
         "tun" | "ipip" => Ok(Forwarding::Tunnel(tunnel(fields)?)),
@@ -458,8 +455,28 @@ fn tunnel(fields: &Fields<'_>) -> Result<Tunnel, ArgumentError> {
 /// A mapping's values by name, with the place for messages. Inside lists nobody has checked
 /// the types before.
 struct Fields<'a> {
-    within: String,
+    within: Within<'a>,
     map: &'a Map<String, Value>,
+}
+
+/// A place in the arguments; it becomes text only in a message.
+#[derive(Clone, Copy)]
+enum Within<'a> {
+    Module(&'static str),
+    Item {
+        of: &'a Self,
+        list: &'static str,
+        index: usize,
+    },
+}
+
+impl fmt::Display for Within<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Module(name) => f.write_str(name),
+            Self::Item { of, list, index } => write!(f, "{of}.{list}[{index}]"),
+        }
+    }
 }
 
 impl<'a> Fields<'a> {
@@ -470,11 +487,11 @@ impl<'a> Fields<'a> {
             .filter(|value| !value.is_null())
     }
 
-    fn text(&self, name: &str) -> Result<Option<String>, ArgumentError> {
+    fn text(&self, name: &str) -> Result<Option<Cow<'a, str>>, ArgumentError> {
         match self.get(name) {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(Value::Number(number)) => Ok(Some(number.to_string())),
+            Some(Value::String(text)) => Ok(Some(text.into())),
+            Some(Value::Number(number)) => Ok(Some(number.to_string().into())),
             Some(other) => Err(self.wrong(name, &shown(other), "text")),
         }
     }
@@ -512,13 +529,17 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn dicts(&self, name: &str, list: &'a Value) -> Result<Vec<Self>, ArgumentError> {
+    fn dicts(&'a self, name: &'static str, list: &'a Value) -> Result<Vec<Self>, ArgumentError> {
         let Some(items) = list.as_array() else {
             return Err(self.wrong(name, &shown(list), "a list of mappings"));
         };
         let of_item = |(index, item): (usize, &'a Value)| match item {
             Value::Object(map) => Ok(Self {
-                within: format!("{}.{name}[{index}]", self.within),
+                within: Within::Item {
+                    of: &self.within,
+                    list: name,
+                    index,
+                },
                 map,
             }),
             other => Err(self.wrong(name, &shown(other), "a mapping")),
@@ -529,17 +550,16 @@ impl<'a> Fields<'a> {
     /// Refuses names that are in none of the lists.
     fn only(&self, known: &[&[&'static str]]) -> Result<(), ArgumentError> {
         let names = || known.iter().copied().flatten().copied();
-        let known = || names().chain(names().flat_map(aliases));
-        match self
-            .map
-            .keys()
-            .find(|name| !known().any(|one| one == name.as_str()))
-        {
+        let is_known = |name: &str| {
+            let mut of_alias = ALIASES.iter().filter(|(_, alias)| *alias == name);
+            names().any(|one| one == name) || of_alias.any(|(of, _)| names().any(|one| one == *of))
+        };
+        match self.map.keys().find(|name| !is_known(name)) {
             None => Ok(()),
             Some(name) => Err(ArgumentError::Unknown {
-                within: self.within.clone(),
+                within: self.within.to_string(),
                 name: name.clone(),
-                near: nearest(name, known()).map(str::to_owned),
+                near: nearest(name, names().chain(names().flat_map(aliases))).map(str::to_owned),
             }),
         }
     }
@@ -554,7 +574,7 @@ impl<'a> Fields<'a> {
 
     fn missing(&self, needs: &'static str) -> ArgumentError {
         ArgumentError::Missing {
-            within: self.within.clone(),
+            within: self.within.to_string(),
             needs,
         }
     }
@@ -624,8 +644,9 @@ mod tests {
             plan.commands(),
             ["ipvsadm -e -t 10.0.0.1:80 -r 10.0.0.30:80 -g -w 5"]
         );
-        assert!(plan.before.ends_with("-w 2\n"), "{}", plan.before);
-        assert!(plan.after.ends_with("-w 5\n"), "{}", plan.after);
+        let (before, after) = plan.difference();
+        assert!(before.ends_with("-w 2\n"), "{before}");
+        assert!(after.ends_with("-w 5\n"), "{after}");
     }
 
     #[test]

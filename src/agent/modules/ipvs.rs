@@ -40,10 +40,12 @@ fn carry_out(work: &Work, wanted: Result<Wanted, ArgumentError>) -> Result<Outco
     if !work.check {
         tables.change(&plan)?;
     }
-    let commands = plan.commands();
-    Ok(Outcome::changed(!plan.changes.is_empty())
-        .with("commands", commands)
-        .diff(Diff::of_text("IPVS", plan.before, plan.after)))
+    let outcome = Outcome::changed(!plan.changes.is_empty()).with("commands", plan.commands());
+    if !work.diff {
+        return Ok(outcome);
+    }
+    let (before, after) = plan.difference();
+    Ok(outcome.diff(Diff::of_text("IPVS", before, after)))
 }
 
 /// The kernel's tables. Looking does not load the module: without it they are empty.
@@ -63,7 +65,7 @@ impl Tables {
             Some(id) => socket
                 .find_service(id)
                 .map(|found| found.into_iter().collect()),
-            None => socket.table(),
+            None => socket.configuration(),
         }
         .map_err(failed("read"))
     }

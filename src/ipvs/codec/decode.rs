@@ -134,13 +134,16 @@ pub fn decode_family(bytes: &[u8]) -> Result<FamilyNumber, CodecError> {
     })
 }
 
-pub fn decode_service(bytes: &[u8]) -> Result<(Service, Statistics), CodecError> {
+pub fn decode_service(
+    bytes: &[u8],
+    counters: Counters,
+) -> Result<(Service, Statistics), CodecError> {
     let nest = nest(bytes, kind::SERVICE, "service")?;
     let mut fields = ServiceFields::default();
     for attribute in attributes(nest) {
         fields.take(&attribute?)?;
     }
-    fields.finish()
+    fields.finish(counters)
 }
 
 /// What was found of a service so far. The address waits for the family, wherever that
@@ -187,7 +190,7 @@ impl<'a> ServiceFields<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Result<(Service, Statistics), CodecError> {
+    fn finish(self, counters: Counters) -> Result<(Service, Statistics), CodecError> {
         let missing = |attribute| CodecError::Missing {
             what: "a service",
             attribute,
@@ -216,7 +219,7 @@ impl<'a> ServiceFields<'a> {
         };
         Ok((
             service,
-            decode_statistics(self.wide_statistics.or(self.statistics))?,
+            counters.decode(self.wide_statistics.or(self.statistics))?,
         ))
     }
 
@@ -261,13 +264,17 @@ impl<'a> ServiceFields<'a> {
 
 /// Decodes one destination of a service whose family is `service`: old kernels do not
 /// send the destination's own.
-pub fn decode_destination(bytes: &[u8], service: Family) -> Result<DestinationEntry, CodecError> {
+pub fn decode_destination(
+    bytes: &[u8],
+    service: Family,
+    counters: Counters,
+) -> Result<DestinationEntry, CodecError> {
     let nest = nest(bytes, kind::DEST, "destination")?;
     let mut fields = DestinationFields::default();
     for attribute in attributes(nest) {
         fields.take(&attribute?)?;
     }
-    fields.finish(service)
+    fields.finish(service, counters)
 }
 
 #[derive(Default)]
@@ -317,7 +324,7 @@ impl<'a> DestinationFields<'a> {
         Ok(())
     }
 
-    fn finish(self, service: Family) -> Result<DestinationEntry, CodecError> {
+    fn finish(self, service: Family, counters: Counters) -> Result<DestinationEntry, CodecError> {
         let value = self.address.ok_or(CodecError::Missing {
             what: "a destination",
             attribute: "address",
@@ -345,7 +352,7 @@ impl<'a> DestinationFields<'a> {
             active: self.active,
             inactive: self.inactive,
             persistent: self.persistent,
-            statistics: decode_statistics(self.wide_statistics.or(self.statistics))?,
+            statistics: counters.decode(self.wide_statistics.or(self.statistics))?,
         })
     }
 
@@ -390,6 +397,23 @@ impl<'a> DestinationFields<'a> {
                 attribute: "tunnel type",
                 found: found.into(),
             }),
+        }
+    }
+}
+
+/// Whether totals and rates are wanted: they are half of what is to decode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counters {
+    Read,
+    /// Zeros stand for them.
+    Skipped,
+}
+
+impl Counters {
+    fn decode(self, nest: Option<&[u8]>) -> Result<Statistics, CodecError> {
+        match self {
+            Self::Read => decode_statistics(nest),
+            Self::Skipped => Ok(Statistics::default()),
         }
     }
 }

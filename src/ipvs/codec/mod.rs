@@ -28,7 +28,8 @@ mod number;
 use netlink_packet_core::NetlinkBuffer;
 
 pub use self::decode::{
-    decode_daemon, decode_destination, decode_family, decode_info, decode_service, decode_timeouts,
+    Counters, decode_daemon, decode_destination, decode_family, decode_info, decode_service,
+    decode_timeouts,
 };
 pub use self::encode::{encode_change, encode_family_query, encode_query};
 use self::number::{GENERIC_HEADER_LEN, TYPE_DONE, TYPE_ERROR, TYPE_NOOP, TYPE_OVERRUN};
@@ -350,14 +351,14 @@ mod tests {
         #[test]
         fn every_service_comes_back_as_it_went(service in services()) {
             let bytes = encoded(&Change::AddService(service.clone()));
-            let (found, _) = decode_service(attributes_of(&bytes)).unwrap();
+            let (found, _) = decode_service(attributes_of(&bytes), Counters::Read).unwrap();
             prop_assert_eq!(found, service);
         }
 
         #[test]
         fn every_destination_comes_back_as_it_went(id in service_ids(), destination in destinations()) {
             let bytes = encoded(&Change::AddDestination(id, destination));
-            let found = decode_destination(attributes_of(&bytes), id.family()).unwrap();
+            let found = decode_destination(attributes_of(&bytes), id.family(), Counters::Read).unwrap();
             prop_assert_eq!(found.destination, destination);
         }
 
@@ -398,9 +399,11 @@ mod tests {
 
     fn decode_everything(bytes: &[u8]) {
         let _ = decode_family(bytes);
-        let _ = decode_service(bytes);
-        let _ = decode_destination(bytes, Family::Ipv4);
-        let _ = decode_destination(bytes, Family::Ipv6);
+        for counters in [Counters::Read, Counters::Skipped] {
+            let _ = decode_service(bytes, counters);
+            let _ = decode_destination(bytes, Family::Ipv4, counters);
+            let _ = decode_destination(bytes, Family::Ipv6, counters);
+        }
         let _ = decode_daemon(bytes);
         let _ = decode_timeouts(bytes);
         let _ = decode_info(bytes);

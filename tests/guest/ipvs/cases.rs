@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{BLOCK, Block, OURS, THEIRS, blocks, guest, run_inside};
+use super::{BLOCK, Block, OURS, THEIRS, blocks, run_inside};
+use crate::support::guest::Guest;
 
 /// Each line is a command line as a shell reads it.
 const LINES: &str = include_str!("cases.txt");
@@ -17,8 +18,7 @@ const STATE: &str = "-C
 -A -u 10.0.0.1:53 -p 60
 -A -f 7";
 
-pub(super) fn wrong_command_lines() {
-    let guest = guest();
+pub(super) fn wrong_command_lines(guest: &Guest) {
     let mut script = BLOCK.to_owned();
     for program in [THEIRS, OURS] {
         let _ = writeln!(script, "PATH={}:$PATH", folder(program));
@@ -28,7 +28,7 @@ pub(super) fn wrong_command_lines() {
         }
         let _ = writeln!(script, "block state ipvsadm -S -n");
     }
-    let found = blocks(&run_inside(&guest, &script));
+    let found = blocks(&run_inside(guest, &script));
     let (theirs, ours) = found.split_at(found.len() / 2);
     let mut wrong = String::new();
     for ((theirs, ours), line) in theirs.iter().zip(ours).zip(lines().chain(["-S -n"])) {
@@ -64,8 +64,7 @@ fn difference(theirs: &Block, ours: &Block, line: &str) -> Option<String> {
 }
 
 /// Neither the module nor the right to use it.
-pub(super) fn no_module_no_rights() {
-    let guest = guest();
+pub(super) fn no_module_no_rights(guest: &Guest) {
     let run = |line: &str| {
         let mut script = BLOCK.to_owned();
         for program in [THEIRS, OURS] {
@@ -74,7 +73,7 @@ pub(super) fn no_module_no_rights() {
         script
     };
     let unprivileged = "setpriv --reuid 65534 --regid 65534 --clear-groups";
-    let found = blocks(&run_inside(&guest, &run(unprivileged)));
+    let found = blocks(&run_inside(guest, &run(unprivileged)));
     assert_eq!(found[0].code, "2");
     assert_eq!(found[0], found[1]);
     let hidden = format!(
@@ -94,8 +93,7 @@ pub(super) fn no_module_no_rights() {
 }
 
 /// An open connection goes on while its service and server are edited by both.
-pub(super) fn connections_survive() {
-    let guest = guest();
+pub(super) fn connections_survive(guest: &Guest) {
     let script = format!(
         r#"
 t={THEIRS}; o={OURS}
@@ -122,7 +120,7 @@ exec 3>&-
 wait
 "#
     );
-    let shown = run_inside(&guest, &script);
+    let shown = run_inside(guest, &script);
     assert!(shown.contains("again one\nagain two\n"), "{shown}");
     assert!(shown.contains("TCP  10.0.0.1:7000 wrr\n"), "{shown}");
     assert!(

@@ -1,64 +1,85 @@
 //! Our ipvsadm beside the real one, in one guest, on one kernel.
 //!
-//! Everything happens in a network namespace of its own. What both print is compared to
+//! Everything happens in a network namespace of its own. The namespace has names of its own
+//! in `/etc/hosts`; its other addresses are named by whatever else the guest's
+//! `/etc/nsswitch.conf` names, on a lab's machines `myhostname`. What both print is compared to
 //! the byte; of messages on standard error the first line is, for ours adds a hint.
 
 mod cases;
+mod declared;
 mod random;
 mod speed;
 
+use std::sync::{Arc, OnceLock};
+
 use libtest_mimic::Trial;
 
-use crate::support::guest::{GIVEN_GUEST, Guest};
+use crate::support::guest::Guest;
 use crate::trial;
 
+/// Whoever runs a program in here needs no rights.
+const FOLDER: &str = "/opt/halab-test";
 /// Where ours is put; the name it is called by makes it ipvsadm.
-const OURS: &str = "/root/halab-test/ipvsadm";
+const OURS: &str = "/opt/halab-test/ipvsadm";
 const THEIRS: &str = "/usr/sbin/ipvsadm";
 
-/// What the two print is compared in a guest that the reader names (`HALAB_TEST_GUEST`): the
-/// lab's machines find names for their own addresses in a library that a static program
-/// cannot load, so there the listings differ by names. The command lines that are refused
-/// are compared everywhere.
+/// All of them share one guest: the director of a lab, or the one that `HALAB_TEST_GUEST`
+/// names.
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = vec![trial(
-        "every_wrong_command_line_ends_alike",
-        cases::wrong_command_lines,
-    )];
-    if std::env::var_os(GIVEN_GUEST).is_some() {
-        trials.extend([
-            trial(
-                "ipvsadm_without_a_kernel_module_or_rights_ends_alike",
-                cases::no_module_no_rights,
-            ),
-            trial("random_tables_are_set_and_shown_alike", random::tables),
-            trial(
-                "traffic_is_shown_and_tables_are_restored_alike",
-                random::traffic_and_restoring,
-            ),
-            trial(
-                "running_connections_survive_an_edit",
-                cases::connections_survive,
-            ),
-            trial(
-                "ten_thousand_servers_are_set_up_as_fast",
-                speed::ten_thousand_servers,
-            ),
-        ]);
-    }
-    trials
+    let shared = Arc::new(Shared::default());
+    let with_guest = |name: &str, run: fn(&Guest)| {
+        let shared = Arc::clone(&shared);
+        trial(name, move || run(shared.prepared()))
+    };
+    vec![
+        with_guest(
+            "every_wrong_command_line_ends_alike",
+            cases::wrong_command_lines,
+        ),
+        with_guest(
+            "running_connections_survive_an_edit",
+            cases::connections_survive,
+        ),
+        with_guest("random_tables_are_set_and_shown_alike", random::tables),
+        with_guest(
+            "a_table_saved_by_one_is_restored_by_the_other",
+            random::saved_and_restored,
+        ),
+        with_guest("traffic_is_shown_alike", random::traffic),
+        with_guest(
+            "every_setting_can_be_declared_and_is_then_as_it_is",
+            declared::every_setting,
+        ),
+        with_guest(
+            "ten_thousand_servers_are_set_up_as_fast",
+            speed::ten_thousand_servers,
+        ),
+        with_guest(
+            "ipvsadm_without_a_kernel_module_or_rights_ends_alike",
+            cases::no_module_no_rights,
+        ),
+    ]
 }
 
-/// A guest with ours in it, and a fresh namespace.
-fn guest() -> Guest {
-    let guest = Guest::new("ipvs");
-    guest.run("mkdir -p /root/halab-test").success();
-    guest.put_agent(OURS);
-    guest
-        .run(&format!("ln -sf {OURS} /root/halab-test/halab-agent"))
-        .success();
-    guest.run(PREPARE).success();
-    guest
+/// The guest, from the first test that wants it to the last.
+#[derive(Default)]
+struct Shared(OnceLock<Guest>);
+
+impl Shared {
+    /// The guest with ours in it, and a fresh namespace.
+    fn prepared(&self) -> &Guest {
+        let guest = self.0.get_or_init(|| {
+            let guest = Guest::new("ipvs");
+            guest.run(&format!("mkdir -p {FOLDER}")).success();
+            guest.put_agent(OURS);
+            guest
+                .run(&format!("ln -sf {OURS} {FOLDER}/halab-agent"))
+                .success();
+            guest
+        });
+        guest.run(PREPARE).success();
+        guest
+    }
 }
 
 /// A namespace with an interface for every address that the tests use, and names for some.
@@ -90,8 +111,8 @@ fn run_inside(guest: &Guest, script: &str) -> String {
     let delimiter = "END-OF-THE-SCRIPT";
     guest
         .run(&format!(
-            "cat > /root/halab-test/script <<'{delimiter}'\n{script}\n{delimiter}\n\
-             exec ip netns exec lvs-test bash /root/halab-test/script"
+            "cat > /opt/halab-test/script <<'{delimiter}'\n{script}\n{delimiter}\n\
+             exec ip netns exec lvs-test bash /opt/halab-test/script"
         ))
         .success()
 }
@@ -103,9 +124,9 @@ block() {
   local name=$1 code first=
   shift
   echo "@begin $name"
-  "$@" 2>/root/halab-test/stderr
+  "$@" 2>/opt/halab-test/stderr
   code=$?
-  read -r first < /root/halab-test/stderr
+  read -r first < /opt/halab-test/stderr
   echo
   echo "@end $code $first"
 }

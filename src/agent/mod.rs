@@ -11,4 +11,5 @@ pub mod netlink;
 pub mod packet;
 pub mod process;
 pub mod serve;
+pub mod systemd;
 pub mod work;

@@ -9,6 +9,7 @@ pub mod blockinfile;
 pub mod coerce;
 pub mod command;
 pub mod copy;
+pub mod dbus;
 pub mod expand;
 pub mod facts;
 pub mod file;

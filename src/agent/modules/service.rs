@@ -1,10 +1,10 @@
-//! `service` and `systemd`: asks systemd, plans, calls systemctl.
+//! `service` and `systemd`: asks systemd, plans, calls systemctl to change.
 
 use std::path::Path;
 
 use super::super::error::ModuleError;
 use super::super::work::Work;
-use super::super::{files, process};
+use super::super::{files, process, systemd};
 use super::inspect::glob;
 use crate::task::outcome::Outcome;
 use crate::task::service::{UnitFacts, outcome, plan};
@@ -24,13 +24,29 @@ pub(super) fn service(work: &Work) -> Result<Outcome, ModuleError> {
     Ok(outcome(args, &plan, facts.as_ref()))
 }
 
-/// The properties that decide, and those that people look at.
-const PROPERTIES: &str = "Id,Names,LoadState,ActiveState,SubState,UnitFileState,UnitFilePreset,\
-FragmentPath,MainPID,Description,Result,ExecMainStatus,NeedDaemonReload";
+/// The properties that decide, and those that people look at, with the interface of each.
+const PROPERTIES: &[(&str, &str)] = &[
+    ("Unit", "Id"),
+    ("Unit", "Names"),
+    ("Unit", "LoadState"),
+    ("Unit", "ActiveState"),
+    ("Unit", "SubState"),
+    ("Unit", "UnitFileState"),
+    ("Unit", "UnitFilePreset"),
+    ("Unit", "FragmentPath"),
+    ("Service", "MainPID"),
+    ("Unit", "Description"),
+    ("Service", "Result"),
+    ("Service", "ExecMainStatus"),
+    ("Unit", "NeedDaemonReload"),
+];
 
 fn unit_facts(work: &Work, unit: &str) -> Result<UnitFacts, ModuleError> {
-    let shown = process::must(work, &["systemctl", "show", "-p", PROPERTIES, "--", unit])?;
-    let mut facts = UnitFacts::parse(&shown.stdout_text());
+    let shown = match systemd::properties(unit, PROPERTIES) {
+        Some(shown) => shown,
+        None => shown_by_systemctl(work, unit)?,
+    };
+    let mut facts = UnitFacts::parse(&shown);
     let name = unit.strip_suffix(".service").unwrap_or(unit);
     facts.is_sysv =
         !name.contains('/') && files::metadata(&Path::new("/etc/init.d").join(name))?.is_some();
@@ -39,4 +55,13 @@ fn unit_facts(work: &Work, unit: &str) -> Result<UnitFacts, ModuleError> {
         facts.sysv_enabled = !glob(Path::new(&links))?.is_empty();
     }
     Ok(facts)
+}
+
+fn shown_by_systemctl(work: &Work, unit: &str) -> Result<String, ModuleError> {
+    let names: Vec<&str> = PROPERTIES.iter().map(|(_, name)| *name).collect();
+    let shown = process::must(
+        work,
+        &["systemctl", "show", "-p", &names.join(","), "--", unit],
+    )?;
+    Ok(shown.stdout_text())
 }

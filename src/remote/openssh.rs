@@ -2,8 +2,8 @@
 //!
 //! In the usual case a connection costs one SSH handshake and one command: a small shell
 //! script says `ready` and becomes the agent. Only when the agent is not on the guest yet
-//! does the script say `want`, take the binary on the same channel, check its hash, move
-//! it into place under its own name, and go on.
+//! does the script say `want`, take the binary on the same channel, compressed where the guest
+//! can unpack it, check its hash, move it into place under its own name, and go on.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -137,11 +137,12 @@ impl Connect for OpenSshHost {
 /// playbooks that call the agent by name.
 fn start_script(agent: &AgentBinary, sudo: bool) -> String {
     let name = agent.remote_name();
-    let (size, sha256) = (agent.content.len(), &agent.sha256);
+    let sha256 = &agent.sha256;
     let script = format!(
         "d=/usr/local/lib/halab; [ -w /usr/local/lib ] || d=$HOME/.cache/halab; a=$d/{name}; \
          if [ ! -x $a ]; then \
-         echo halab-want; umask 022; mkdir -p $d && head -c {size} > $a.$$ && \
+         if command -v gunzip >/dev/null; then w=gzip; u=gunzip; else w=plain; u=cat; fi; \
+         echo halab-want-$w; read -r n; umask 022; mkdir -p $d && head -c $n | $u > $a.$$ && \
          [ \"$(sha256sum < $a.$$)\" = \"{sha256}  -\" ] && chmod 755 $a.$$ && mv -f $a.$$ $a && ln -sfn {name} $d/halab-agent || \
          {{ rm -f $a.$$; echo halab-failed; exit 1; }}; fi; \
          echo halab-ready; exec {sudo}$a serve",
@@ -164,10 +165,8 @@ async fn install(
         }
         match line.trim_ascii() {
             b"halab-ready" => return Ok(()),
-            b"halab-want" => {
-                writer.write_all(&agent.content).await.map_err(explain)?;
-                writer.flush().await.map_err(explain)?;
-            }
+            b"halab-want-gzip" => send(writer, agent.gzip()).await.map_err(explain)?,
+            b"halab-want-plain" => send(writer, &agent.content).await.map_err(explain)?,
             b"halab-failed" => return Err("the agent could not be put in place:".to_owned()),
             _ => {}
         }
@@ -175,6 +174,15 @@ async fn install(
     Err(format!(
         "the login printed more than {NOISE_LINES_MAX} lines"
     ))
+}
+
+/// Sends what the script waits for: the number of bytes in a line, then the bytes.
+async fn send(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    writer
+        .write_all(format!("{}\n", bytes.len()).as_bytes())
+        .await?;
+    writer.write_all(bytes).await?;
+    writer.flush().await
 }
 
 /// An error and its causes in one line, each said once; without the frame of `@` that ssh
@@ -205,21 +213,84 @@ mod tests {
         assert_eq!(error, "failed: WARNING: CHANGED! Host key is another.");
     }
 
-    #[test]
-    fn the_agent_is_taken_when_the_script_wants_it() {
-        let agent = AgentBinary {
-            content: b"agent".to_vec(),
-            sha256: "0123456789abcdef".repeat(4),
+    /// The script itself, by the shell of this machine, in a home of its own.
+    fn taken_by_the_script(path: &str) -> String {
+        let home = tempfile::tempdir().expect("a folder");
+        let agent = AgentBinary::new(b"#!/bin/sh\nprintf %s \"$1\"; cat\n".repeat(50));
+        let script = start_script(&agent, false)
+            .replace(
+                "/usr/local/lib/halab",
+                &format!("{}/lib", home.path().display()),
+            )
+            .replace("[ -w /usr/local/lib ]", "true");
+        let bytes = if path.is_empty() {
+            agent.gzip()
+        } else {
+            &agent.content
         };
+        let count = format!("{}\n", bytes.len());
+        let input = [count.as_bytes(), bytes].concat();
+        let mut command = std::process::Command::new("/bin/sh");
+        command
+            .args(["-c", &script])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped());
+        if !path.is_empty() {
+            command.env("PATH", path);
+        }
+        let mut child = command.spawn().expect("a shell");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        io::Write::write_all(&mut stdin, &input).expect("the script reads");
+        drop(stdin);
+        let output = child.wait_with_output().expect("the script ends");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let file = home.path().join("lib").join(agent.remote_name());
+        let put = std::fs::read(file).unwrap_or_default();
+        assert_eq!(put, agent.content, "{said}");
+        said
+    }
+
+    #[test]
+    fn a_guest_takes_the_agent_packed_where_it_can_unpack_it() {
+        let said = taken_by_the_script("");
+        assert!(
+            said.starts_with("halab-want-gzip\nhalab-ready\nserve"),
+            "{said}"
+        );
+        let tools = tempfile::tempdir().expect("a folder");
+        for tool in [
+            "mkdir",
+            "head",
+            "cat",
+            "sha256sum",
+            "chmod",
+            "mv",
+            "ln",
+            "rm",
+        ] {
+            let found = ["/usr/bin", "/bin"].map(|folder| std::path::Path::new(folder).join(tool));
+            let found = found.iter().find(|path| path.exists()).expect("coreutils");
+            std::os::unix::fs::symlink(found, tools.path().join(tool)).expect("a link");
+        }
+        let said = taken_by_the_script(tools.path().to_str().expect("a plain path"));
+        assert!(
+            said.starts_with("halab-want-plain\nhalab-ready\nserve"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn the_agent_is_sent_when_the_script_wants_it() {
+        let agent = AgentBinary::new(b"agent".to_vec());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .expect("a runtime");
-        let said = &b"motd\nhalab-want\nhalab-ready\nframe"[..];
+        let said = &b"motd\nhalab-want-plain\nhalab-ready\nframe"[..];
         let (mut reader, mut sent) = (BufReader::new(said), Vec::new());
         runtime
             .block_on(install(&mut reader, &mut sent, &agent))
             .expect("installed");
-        assert_eq!(sent, b"agent");
+        assert_eq!(sent, b"5\nagent");
         assert_eq!(reader.buffer(), b"frame");
     }
 }

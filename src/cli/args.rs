@@ -324,6 +324,8 @@ pub struct Bench {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Measurement {
+    /// What every command costs before it does anything: `halab --help`.
+    Overhead,
     /// Three machines from the warm snapshot until each takes tasks.
     Up,
     /// Running machines back to the snapshot until each takes tasks again.

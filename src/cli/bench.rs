@@ -4,6 +4,7 @@
 //! for, so that nothing a user would feel is left out; peers run the same tasks against the
 //! same machines in the same run, from inside the lab's network.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
@@ -12,19 +13,55 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use clap::ValueEnum;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::json;
 
 use super::args::{Bench, Measurement, Peer};
 use super::exit::Exit;
 use super::settings::Settings;
 use crate::vm::progress::{self, Progress};
+use crate::vm::spec::{Machine, Topology};
 
 /// One line of the table.
 #[derive(Debug)]
 struct Row {
     name: String,
-    samples: Vec<Duration>,
-    goal: Option<Duration>,
+    unit: Unit,
+    samples: Vec<f64>,
+    goal: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Seconds,
+    Milliseconds,
+    /// Of one processor.
+    Percent,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Milliseconds => "ms",
+            Self::Percent => "%",
+        }
+    }
+}
+
+/// How long a command took, and how much of a processor it and its children had.
+#[derive(Clone, Copy, Debug)]
+struct Spent {
+    wall: Duration,
+    cpu: Duration,
+}
+
+impl Spent {
+    fn cpu_percent(self) -> f64 {
+        100.0 * self.cpu.as_secs_f64() / self.wall.as_secs_f64()
+    }
 }
 
 pub fn bench(settings: &Settings, args: &Bench) -> anyhow::Result<Exit> {
@@ -71,9 +108,10 @@ impl<'a> Bencher<'a> {
         self.progress.step("bringing a lab of its own up");
         self.halab(&["up"])?;
         let mut rows = Vec::new();
-        for name in [Measurement::Up, Measurement::Reset, Measurement::Tasks] {
-            if self.args.names.is_empty() || self.args.names.contains(&name) {
+        for name in Measurement::value_variants() {
+            if self.args.names.is_empty() || self.args.names.contains(name) {
                 match name {
+                    Measurement::Overhead => rows.push(self.overhead()?),
                     Measurement::Up => rows.push(self.up()?),
                     Measurement::Reset => rows.push(self.reset()?),
                     Measurement::Tasks => rows.extend(self.tasks()?),
@@ -83,25 +121,28 @@ impl<'a> Bencher<'a> {
         Ok(rows)
     }
 
-    fn up(&self) -> anyhow::Result<Row> {
-        let samples = self.repeat("up, warm", || {
-            self.halab(&["down"])?;
-            self.halab(&["up"])
-        })?;
+    fn overhead(&self) -> anyhow::Result<Row> {
+        let spent = self.repeat("--help", || self.halab(&["--help"]))?;
+        let milliseconds = |spent: &Spent| spent.wall.as_secs_f64() * 1e3;
         Ok(Row {
-            name: "up, warm".into(),
-            samples,
-            goal: Some(Duration::from_secs(4)),
+            name: "halab --help".into(),
+            unit: Unit::Milliseconds,
+            samples: spent.iter().map(milliseconds).collect(),
+            goal: Some(20.0),
         })
     }
 
+    fn up(&self) -> anyhow::Result<Row> {
+        let spent = self.repeat("up, warm", || {
+            self.halab(&["down"])?;
+            self.halab(&["up"])
+        })?;
+        Ok(Row::of_seconds("up, warm", &spent, Some(4.0)))
+    }
+
     fn reset(&self) -> anyhow::Result<Row> {
-        let samples = self.repeat("reset", || self.halab(&["reset"]))?;
-        Ok(Row {
-            name: "reset".into(),
-            samples,
-            goal: Some(Duration::from_secs(2)),
-        })
+        let spent = self.repeat("reset", || self.halab(&["reset"]))?;
+        Ok(Row::of_seconds("reset", &spent, Some(2.0)))
     }
 
     fn tasks(&self) -> anyhow::Result<Vec<Row>> {
@@ -117,15 +158,13 @@ impl<'a> Bencher<'a> {
             self.halab(&["run", playbook])
         })?;
         let mut rows = vec![
+            Row::of_seconds("20 tasks, first run", &first, Some(2.0)),
+            Row::of_seconds("20 tasks, nothing to change", &again, Some(1.5)),
             Row {
-                name: "20 tasks, first run".into(),
-                samples: first,
-                goal: Some(Duration::from_secs(2)),
-            },
-            Row {
-                name: "20 tasks, nothing to change".into(),
-                samples: again,
-                goal: Some(Duration::from_millis(1500)),
+                name: "20 tasks, processor time of halab and ssh".into(),
+                unit: Unit::Percent,
+                samples: again.iter().map(|spent| spent.cpu_percent()).collect(),
+                goal: Some(5.0),
             },
         ];
         for &peer in &self.args.peers {
@@ -133,25 +172,22 @@ impl<'a> Bencher<'a> {
             for what in ["first run", "nothing to change"] {
                 let name = format!("20 tasks, {what}, {}", peer_name(peer));
                 self.progress.step(&name);
-                let samples = vec![self.peer(peer, playbook)?];
-                rows.push(Row {
-                    name,
-                    samples,
-                    goal: None,
-                });
+                let spent = [self.peer(peer, playbook)?];
+                rows.push(Row::of_seconds(&name, &spent, None));
             }
         }
         Ok(rows)
     }
 
     /// Runs one of the others inside the lab's network, on the same machines.
-    fn peer(&self, peer: Peer, playbook: &str) -> anyhow::Result<Duration> {
+    fn peer(&self, peer: Peer, playbook: &str) -> anyhow::Result<Spent> {
+        let topology = super::topology::read_topology(self.settings)?;
         let state = self.settings.state_dir.with_file_name(&self.lab);
         let inventory = state.join(match peer {
             Peer::Ansible => "bench.ini",
             Peer::Pyinfra => "bench_inventory.py",
         });
-        fs::write(&inventory, inventory_text(peer, &state))
+        fs::write(&inventory, inventory_text(peer, &topology, &state))
             .with_context(|| format!("failed to write {}", inventory.display()))?;
         let inventory = inventory
             .to_str()
@@ -171,8 +207,8 @@ impl<'a> Bencher<'a> {
     fn repeat(
         &self,
         name: &str,
-        run: impl Fn() -> anyhow::Result<Duration>,
-    ) -> anyhow::Result<Vec<Duration>> {
+        run: impl Fn() -> anyhow::Result<Spent>,
+    ) -> anyhow::Result<Vec<Spent>> {
         (1..=self.args.runs)
             .map(|number| {
                 self.progress
@@ -183,8 +219,9 @@ impl<'a> Bencher<'a> {
     }
 
     /// Runs one halab command on the lab to its end and returns how long it took.
-    fn halab(&self, args: &[&str]) -> anyhow::Result<Duration> {
+    fn halab(&self, args: &[&str]) -> anyhow::Result<Spent> {
         let begun = Instant::now();
+        let cpu_before = cpu_of_children()?;
         let output = Command::new(&self.program)
             .args(["--lab", &self.lab, "--dir"])
             .arg(&self.settings.folder.root)
@@ -194,7 +231,10 @@ impl<'a> Bencher<'a> {
             .stdin(Stdio::null())
             .output()
             .context("failed to start halab")?;
-        let took = begun.elapsed();
+        let spent = Spent {
+            wall: begun.elapsed(),
+            cpu: cpu_of_children()?.saturating_sub(cpu_before),
+        };
         if !output.status.success() {
             bail!(
                 "halab {} ended with {}:\n{}{}",
@@ -204,8 +244,17 @@ impl<'a> Bencher<'a> {
                 String::from_utf8_lossy(&output.stderr)
             );
         }
-        Ok(took)
+        Ok(spent)
     }
+}
+
+/// The processor time of all children that were waited for, and of theirs.
+fn cpu_of_children() -> anyhow::Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("failed to read the time used")?;
+    let spent = |value: TimeVal| {
+        Duration::from_micros(u64::try_from(value.num_microseconds()).unwrap_or(0))
+    };
+    Ok(spent(usage.user_time()) + spent(usage.system_time()))
 }
 
 fn peer_name(peer: Peer) -> &'static str {
@@ -215,62 +264,72 @@ fn peer_name(peer: Peer) -> &'static str {
     }
 }
 
-/// The lab's machines in the peer's own words; both reach them as root with the lab's key.
-fn inventory_text(peer: Peer, state: &Path) -> String {
-    let key = state.join("ssh/id_ed25519");
+/// The topology's machines in the peer's own words. Both reach them from inside the lab's
+/// network as root with the lab's key, and ansible-core's ssh with the ciphers that halab's
+/// takes, the cheap ones.
+fn inventory_text(peer: Peer, topology: &Topology, state: &Path) -> String {
+    let key = state.join("id_ed25519");
     let key = key.display();
-    let hosts = [
-        ("saisp-vm-1", "10.0.0.10"),
-        ("saisp-vm-2", "10.0.0.20"),
-        ("saisp-vm-3", "10.0.0.30"),
-    ];
-    match peer {
-        Peer::Ansible => {
-            let line = |(name, address): (&str, &str)| {
-                format!(
+    let groups: BTreeMap<&String, Vec<&Machine>> =
+        topology
+            .machines
+            .iter()
+            .fold(BTreeMap::new(), |mut groups, machine| {
+                for group in &machine.groups {
+                    groups.entry(group).or_default().push(machine);
+                }
+                groups
+            });
+    let mut text = String::new();
+    let mut known = BTreeSet::new();
+    for (group, machines) in groups {
+        let _ = match peer {
+            Peer::Ansible => writeln!(text, "[{group}]"),
+            Peer::Pyinfra => writeln!(text, "{} = [", group.replace('-', "_")),
+        };
+        for machine in machines {
+            let (name, address) = (&machine.name, topology.address_for_client(machine));
+            let _ = match peer {
+                // A host's variables stand where it is named first.
+                Peer::Ansible if !known.insert(name) => writeln!(text, "{name}"),
+                Peer::Ansible => writeln!(
+                    text,
                     "{name} ansible_host={address} ansible_user=root ansible_ssh_private_key_file={key} \
-                     ansible_ssh_common_args='-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null'\n"
-                )
-            };
-            format!(
-                "[director]\n{}[realservers]\n{}{}",
-                line(hosts[0]),
-                line(hosts[1]),
-                line(hosts[2])
-            )
-        }
-        Peer::Pyinfra => {
-            let entry = |(name, address): (&str, &str)| {
-                format!(
+                     ansible_ssh_common_args='-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+                     -o LogLevel=ERROR -o HostKeyAlgorithms=ssh-ed25519 -o KexAlgorithms=curve25519-sha256 \
+                     -o Ciphers=aes128-gcm@openssh.com'"
+                ),
+                Peer::Pyinfra => writeln!(
+                    text,
                     "    (\"{name}\", {{\"ssh_hostname\": \"{address}\", \"ssh_user\": \"root\", \
-                     \"ssh_key\": \"{key}\", \"ssh_strict_host_key_checking\": \"off\"}}),\n"
-                )
+                     \"ssh_key\": \"{key}\", \"ssh_strict_host_key_checking\": \"off\"}}),"
+                ),
             };
-            format!(
-                "director = [\n{}]\nrealservers = [\n{}{}]\n",
-                entry(hosts[0]),
-                entry(hosts[1]),
-                entry(hosts[2])
-            )
         }
+        text.push_str(match peer {
+            Peer::Ansible => "",
+            Peer::Pyinfra => "]\n",
+        });
     }
+    text
 }
 
 fn as_table(rows: &[Row]) -> String {
     let mut table = format!(
-        "{:<44} {:>4} {:>9} {:>9} {:>9} {:>8}\n",
-        "seconds", "runs", "median", "min", "max", "goal"
+        "{:<44} {:>4} {:>9} {:>9} {:>9} {:>8}  unit\n",
+        "", "runs", "median", "min", "max", "goal"
     );
     for row in rows {
         let (min, median, max) = row.summary();
         let goal = row
             .goal
-            .map_or_else(|| "-".into(), |goal| format!("{:.1}", goal.as_secs_f64()));
+            .map_or_else(|| "-".into(), |goal| format!("{goal:.1}"));
         let _ = writeln!(
             table,
-            "{:<44} {:>4} {median:>9.2} {min:>9.2} {max:>9.2} {goal:>8}",
+            "{:<44} {:>4} {median:>9.2} {min:>9.2} {max:>9.2} {goal:>8}  {}",
             row.name,
             row.samples.len(),
+            row.unit.name(),
         );
     }
     table.trim_end().to_owned()
@@ -282,9 +341,8 @@ fn as_json(rows: &[Row]) -> String {
         .map(|row| {
             let (min, median, max) = row.summary();
             json!({
-                "name": row.name, "runs": row.samples.len(), "unit": "s",
-                "median": median, "min": min, "max": max,
-                "goal": row.goal.map(|goal| goal.as_secs_f64()),
+                "name": row.name, "runs": row.samples.len(), "unit": row.unit.name(),
+                "median": median, "min": min, "max": max, "goal": row.goal,
             })
         })
         .collect();
@@ -292,11 +350,20 @@ fn as_json(rows: &[Row]) -> String {
 }
 
 impl Row {
-    /// Minimum, median and maximum in seconds; of an even number the upper median.
+    fn of_seconds(name: &str, spent: &[Spent], goal: Option<f64>) -> Self {
+        Self {
+            name: name.to_owned(),
+            unit: Unit::Seconds,
+            samples: spent.iter().map(|spent| spent.wall.as_secs_f64()).collect(),
+            goal,
+        }
+    }
+
+    /// Minimum, median and maximum; of an even number the upper median.
     fn summary(&self) -> (f64, f64, f64) {
         let mut sorted = self.samples.clone();
-        sorted.sort_unstable();
-        let at = |index: usize| sorted.get(index).map_or(0.0, Duration::as_secs_f64);
+        sorted.sort_unstable_by(f64::total_cmp);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or(0.0);
         (
             at(0),
             at(sorted.len() / 2),
@@ -308,15 +375,68 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::units::ByteSize;
+    use crate::vm::spec::{Client, MacAddress, Network, Nic};
 
     #[test]
     fn the_median_is_shown_not_the_mean() {
-        let row = Row {
-            name: "x".into(),
-            samples: [1, 90, 2].map(Duration::from_secs).to_vec(),
-            goal: None,
-        };
+        let spent = [1, 90, 2].map(|seconds| Spent {
+            wall: Duration::from_secs(seconds),
+            cpu: Duration::ZERO,
+        });
+        let row = Row::of_seconds("x", &spent, None);
         assert!((row.summary().1 - 2.0).abs() < f64::EPSILON);
-        assert!(as_table(&[row]).contains("     2.00      1.00     90.00        -"));
+        assert!(as_table(&[row]).contains("     2.00      1.00     90.00        -  s"));
+    }
+
+    #[test]
+    fn the_peers_know_every_machine_of_the_topology_and_its_groups() {
+        let machine = |name: &str, last: u8, groups: &[&str]| Machine {
+            name: name.to_owned(),
+            groups: groups.iter().map(|&group| group.to_owned()).collect(),
+            memory: ByteSize::from_mib(128),
+            nics: vec![Nic {
+                name: "eth0".into(),
+                network: "lan".into(),
+                address: Some(format!("10.9.0.{last}/24").parse().expect("an address")),
+                mac: MacAddress::of_nic(last, 0),
+                tap: "tap".into(),
+            }],
+            disks: vec![],
+        };
+        let topology = Topology {
+            networks: vec![Network {
+                name: "lan".into(),
+                client: Some("10.9.0.254/24".parse().expect("an address")),
+            }],
+            machines: vec![machine("a", 1, &["web", "db"]), machine("b", 2, &["web"])],
+            client: Client {
+                name: "client".into(),
+                groups: vec![],
+            },
+        };
+        let text = inventory_text(Peer::Ansible, &topology, Path::new("/state"));
+        let words: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_whitespace().take(2).collect())
+            .collect();
+        let host_a = "ansible_host=10.9.0.1";
+        let expected: [&[&str]; 5] = [
+            &["[db]"],
+            &["a", host_a],
+            &["[web]"],
+            &["a"],
+            &["b", "ansible_host=10.9.0.2"],
+        ];
+        assert_eq!(words, expected);
+        let text = inventory_text(Peer::Pyinfra, &topology, Path::new("/state"));
+        assert!(
+            text.starts_with("db = [\n    (\"a\", {\"ssh_hostname\": \"10.9.0.1\""),
+            "{text}"
+        );
+        assert!(
+            text.contains("\"ssh_key\": \"/state/id_ed25519\""),
+            "{text}"
+        );
     }
 }

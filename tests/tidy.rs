@@ -24,6 +24,7 @@ const SHELLS: &[&str] = &[
     "src/vm/probe.rs",
     "src/playbook/loader.rs",
     "src/heartbeat/shell/",
+    "src/replica/shell/",
     "src/ipvs/command.rs",
     "src/ipvs/name_service.rs",
     "src/ipvs/socket.rs",

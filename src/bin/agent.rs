@@ -9,12 +9,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use halab::agent::{helper, serve};
-use halab::{heartbeat, ipvs};
+use halab::{heartbeat, ipvs, replica};
 
 const USAGE: &str = "usage: halab-agent COMMAND
 
   serve      take tasks from halab on stdin, answer on stdout
   ipvsadm    list and change the kernel's LVS tables, as ipvsadm
+  replica    a replicated device's daemon, as drbdadm starts it
   heartbeat  the cluster daemon; also cl_status, hb_standby, hb_takeover
   version    print the version
 ";
@@ -63,6 +64,7 @@ fn dispatch(command: &str, words: Vec<OsString>) -> Result<ExitCode> {
         "heartbeat" | "cl_status" | "hb_standby" | "hb_takeover" => {
             return Ok(heartbeat::shell::command::main(words).into());
         }
+        "replica" => return Ok(replica::shell::command::main(&words).into()),
         "serve" => serve::serve()?,
         helper::HELPER_COMMAND => {
             let user = words.get(1).context("the helper needs a user's name")?;

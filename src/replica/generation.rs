@@ -210,6 +210,8 @@ pub struct Side {
     pub role: Role,
     /// The disk as it is; for one being attached, what it will be.
     pub disk: Disk,
+    /// The disk is just being attached: a Primary does not stand on its data.
+    pub attaching: bool,
     pub bits_set: u64,
     pub crashed_primary: bool,
     pub discard_my_data: bool,
@@ -661,6 +663,7 @@ fn admissible(decision: Decision, own: &Side, policies: Policies) -> Result<Deci
         }
         Decision::Resync(Source::Peer, _)
             if own.role == Role::Primary
+                && !own.attaching
                 && own.disk >= Disk::Consistent
                 && policies.role_conflict != RoleConflict::Violently =>
         {
@@ -688,6 +691,7 @@ mod tests {
             generations: generations(numbers),
             role: Role::Secondary,
             disk: Disk::Consistent,
+            attaching: false,
             bits_set: 0,
             crashed_primary: false,
             discard_my_data: false,

@@ -141,6 +141,11 @@ impl Header {
         }
     }
 
+    /// For packets of data: how many bytes of the body come before the data.
+    pub fn data_offset(self) -> Option<usize> {
+        DataKind::from_code(self.command).map(|_| 24)
+    }
+
     fn check_length(self) -> Result<(), WireError> {
         let most = code::body_bytes_max(self.command);
         if u64::from(self.length) > most {
@@ -557,6 +562,14 @@ impl Packet {
                 length,
             })
         }
+    }
+
+    /// Reads a packet of data whose data lies by itself; see [`Header::data_offset`].
+    pub fn decode_parts(header: Header, head: Bytes, data: Bytes) -> Result<Self, WireError> {
+        let kind =
+            DataKind::from_code(header.command).ok_or(WireError::UnknownCommand(header.command))?;
+        let mut fields = Fields { bytes: head };
+        Ok(Self::Data(kind, fields.data_head()?, data))
     }
 
     fn decode_fields(command: u16, fields: &mut Fields) -> Result<Self, WireError> {

@@ -9,10 +9,16 @@ pub mod activity;
 pub mod bitmap;
 pub mod control;
 pub mod device;
+pub mod digest;
+pub mod engine;
+pub mod establish;
 pub mod fields;
 pub mod generation;
 pub mod layout;
+pub mod locks;
 pub mod message;
 pub mod settings;
+#[cfg(feature = "agent")]
+pub mod shell;
 pub mod state;
 pub mod transfer;

@@ -3,3 +3,4 @@
 //! `HALAB_SIM_RUNS=100000 cargo test --profile sim --test sim` runs more of them.
 
 mod heartbeat;
+mod replica;

@@ -1,13 +1,14 @@
 //! Breaks machines and cables on purpose, and mends them. Each fault says whether it changed
 //! anything, and is written down, so that `status` can show what is broken.
 
-use std::process::{Command, Stdio};
+use std::io::{self, Write as _};
+use std::process::{Command, Output, Stdio};
 
 use super::argv::Beginning;
 use super::lab::{Lab, LabError, acting, run_group};
 use super::lifecycle::{self, MachineProcess, MachineState};
 use super::netns::Holder;
-use super::network::loss_command;
+use super::network::loss_batch;
 use super::progress::Progress;
 use super::state::{Faults, LabLock, LabRecord};
 
@@ -160,12 +161,12 @@ impl Lab {
         let spec = self.machine(machine)?;
         let tap = spec.nic(nic).map_or("", |nic| nic.tap.as_str());
         let enter = self.access().enter;
-        let shaped = Command::new(&enter[0])
-            .args(&enter[1..])
-            .arg("tc")
-            .args(loss_command(tap, percent))
-            .stdin(Stdio::null())
-            .output();
+        let shaped = feed(
+            Command::new(&enter[0])
+                .args(&enter[1..])
+                .args(["tc", "-batch", "-"]),
+            &loss_batch(tap, percent),
+        );
         let reason = match shaped {
             Ok(output) if output.status.success() => return Ok(()),
             Ok(output) => shaping_reason(&String::from_utf8_lossy(&output.stderr)),
@@ -204,12 +205,28 @@ impl Lab {
     }
 }
 
+/// Runs a command that reads a few lines.
+fn feed(command: &mut Command, input: &str) -> io::Result<Output> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    // One that ended early says why on its other output.
+    let _ = child
+        .stdin
+        .take()
+        .expect("asked for above")
+        .write_all(input.as_bytes());
+    child.wait_with_output()
+}
+
 /// Adds the way out to what `tc` says when the host's kernel cannot lose packets.
 fn shaping_reason(said: &str) -> String {
     let said = said.trim();
-    if said.contains("qdisc kind is unknown") {
+    if said.contains("kind is unknown") || said.contains("kind not found") {
         format!(
-            "{said}; the host's kernel needs its module sch_netem (`modprobe sch_netem` as root)"
+            "{said}; the host's kernel needs its modules sch_ingress and cls_bpf (`modprobe -a sch_ingress cls_bpf` as root)"
         )
     } else {
         said.to_owned()

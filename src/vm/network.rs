@@ -37,21 +37,36 @@ pub const SYSCTLS: &[(&str, &str)] = &[
     ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"),
 ];
 
-/// Returns the words for `tc` that lose a share of the packets towards a guest, or none.
-pub fn loss_command(tap: &str, percent: u8) -> Vec<String> {
-    let words: Vec<String> = if percent == 0 {
-        ["qdisc", "del", "dev", tap, "root"]
-            .map(String::from)
-            .into()
-    } else {
-        let share = format!("{percent}%");
-        [
-            "qdisc", "replace", "dev", tap, "root", "netem", "loss", &share,
-        ]
-        .map(String::from)
-        .into()
-    };
-    words
+/// Returns the `tc -batch` that loses a share of the packets towards a guest, or none.
+///
+/// The share is a filter of four instructions on the way out to the tap: it compares the kernel's
+/// random number with the share and drops what is below. `netem` would do the same, but is a module
+/// that small kernels and some distributions' images leave out.
+pub fn loss_batch(tap: &str, percent: u8) -> String {
+    if percent == 0 {
+        return format!("qdisc del dev {tap} clsact\n");
+    }
+    format!(
+        "qdisc replace dev {tap} clsact\n\
+         filter replace dev {tap} egress pref 1 handle 1 bpf bytecode \"{}\" direct-action\n",
+        loss_program(percent)
+    )
+}
+
+/// The program as `tc` reads it: the count of instructions, then `code jt jf k` of each.
+fn loss_program(percent: u8) -> String {
+    /// `ret #2`, the action "shot".
+    const DROP: &str = "6 0 0 2";
+    /// `ret #0`, the action "ok".
+    const PASS: &str = "6 0 0 0";
+    /// `ld rand`: a word from the extensions, whose offset 56 is a random number.
+    const RANDOM: &str = "32 0 0 4294963256";
+    if percent >= 100 {
+        return format!("1,{DROP}");
+    }
+    let bound = u64::from(percent) * (1 << 32) / 100;
+    // `jge #bound`: what is not below goes on to the next instruction, the rest skips it.
+    format!("4,{RANDOM},53 0 1 {bound},{PASS},{DROP}")
 }
 
 #[cfg(test)]
@@ -91,8 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn no_loss_takes_the_rule_away() {
-        assert_eq!(loss_command("t0", 0), ["qdisc", "del", "dev", "t0", "root"]);
-        assert_eq!(loss_command("t0", 30)[7], "30%");
+    fn a_loss_is_a_bound_for_a_random_word() {
+        assert_eq!(loss_batch("t0", 0), "qdisc del dev t0 clsact\n");
+        assert_eq!(
+            loss_batch("t0", 25),
+            "qdisc replace dev t0 clsact\n\
+             filter replace dev t0 egress pref 1 handle 1 bpf bytecode \
+             \"4,32 0 0 4294963256,53 0 1 1073741824,6 0 0 0,6 0 0 2\" direct-action\n"
+        );
+        assert_eq!(loss_program(100), "1,6 0 0 2");
     }
 }

@@ -1,7 +1,6 @@
 //! The hosts of a run: the lab's machines, or whatever an inventory names.
 
 use std::collections::HashMap;
-use std::env;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -17,10 +16,6 @@ use crate::remote::ssh_config::{self, HostKeyCheck, SshDestination};
 use crate::remote::transport::Remote;
 use crate::run::connection::Connection;
 use crate::run::services::Hosts;
-
-/// A unix socket's path has 107 bytes; ssh and the openssh crate add this much to the
-/// control folder's: `/.ssh-connectionXXXXXX/master.XXXXXXXXXXXXXXXX`.
-const CONTROL_DIR_BYTES_MAX: usize = 107 - 46;
 
 /// The lab's own hosts.
 pub struct LabHosts {
@@ -54,12 +49,11 @@ pub struct HostPool {
 
 impl HostPool {
     pub fn new(agent: AgentFile, control_dir: &Path, lab: Option<LabHosts>) -> io::Result<Self> {
-        let control_dir = short_enough(control_dir);
-        fs::create_dir_all(&control_dir)?;
-        fs::set_permissions(&control_dir, fs::Permissions::from_mode(0o700))?;
+        fs::create_dir_all(control_dir)?;
+        fs::set_permissions(control_dir, fs::Permissions::from_mode(0o700))?;
         Ok(Self {
             agent,
-            control_dir,
+            control_dir: control_dir.to_owned(),
             lab,
             made: Mutex::default(),
         })
@@ -167,16 +161,6 @@ impl Hosts for HostPool {
     }
 }
 
-/// A folder whose sockets' paths fit; a deep home gives way to the runtime folder.
-fn short_enough(control_dir: &Path) -> PathBuf {
-    if control_dir.as_os_str().len() <= CONTROL_DIR_BYTES_MAX {
-        return control_dir.to_owned();
-    }
-    let base = env::var_os("XDG_RUNTIME_DIR").map_or_else(env::temp_dir, PathBuf::from);
-    let user = fs::metadata("/proc/self").map_or(0, |own| own.uid());
-    base.join(format!("halab-ssh-{user}"))
-}
-
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
@@ -197,14 +181,6 @@ fn file_name(host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_control_folder_too_deep_for_sockets_is_replaced() {
-        let deep = PathBuf::from(format!("/home/{}", "x".repeat(80)));
-        assert!(short_enough(&deep).as_os_str().len() <= CONTROL_DIR_BYTES_MAX);
-        let short = Path::new("/root/.local/state/halab/default/ssh");
-        assert_eq!(short_enough(short), short);
-    }
 
     #[test]
     fn a_hosts_name_cannot_leave_the_folder() {

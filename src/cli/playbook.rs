@@ -35,6 +35,7 @@ use crate::run::dispatcher::{Ask, Dispatcher, StepAnswer, Verdict, Wishes};
 use crate::run::listing::Listing;
 use crate::run::services::{Flags, Services};
 use crate::run::tags::Selection;
+use crate::vm::state::folder_for_sockets;
 
 /// Why nothing was run.
 enum Refusal {
@@ -303,7 +304,7 @@ fn flags(settings: &Settings, options: &RunOptions) -> Flags {
 fn host_pool(settings: &Settings, lab: Option<&RunningLab>) -> anyhow::Result<HostPool> {
     let agent = AgentFile::find()?;
     let (control_dir, hosts) = match lab {
-        None => (settings.cache_dir.join("ssh"), None),
+        None => (folder_for_sockets(settings.cache_dir.join("ssh")), None),
         Some(running) => {
             let topology = topology::read_topology(settings)?;
             let hosts = LabHosts {
@@ -313,7 +314,7 @@ fn host_pool(settings: &Settings, lab: Option<&RunningLab>) -> anyhow::Result<Ho
                 client: topology.client.name.clone(),
                 remote: Arc::new(running.remote()),
             };
-            (settings.state_dir.join("ssh"), Some(hosts))
+            (running.lab.folders.sessions(), Some(hosts))
         }
     };
     HostPool::new(agent, &control_dir, hosts)

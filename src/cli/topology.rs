@@ -583,8 +583,9 @@ pub fn internal_hold(settings: &Settings, args: &args::InternalHold) -> anyhow::
     match words.as_slice() {
         ["hold", hostname] => netns::hold(&halab_command(settings)?, hostname)?,
         ["init"] => netns::init(&settings.state_dir)?,
-        ["launch", log, "--", _, ..] => {
-            netns::launch(holder()?, &PathBuf::from(log), &args.arguments[3..])?;
+        ["launch", parent, log, "--", _, ..] => {
+            let parent = parent.parse().context("the parent is no process number")?;
+            netns::launch(holder()?, parent, &PathBuf::from(log), &args.arguments[4..])?;
         }
         ["greet", seconds, addresses @ ..] => {
             let addresses = addresses

@@ -210,7 +210,7 @@ impl<'lab> MachineDriver<'lab> {
         });
         let output = Command::new(&self.halab[0])
             .args(&self.halab[1..])
-            .args(["internal-hold", "launch"])
+            .args(["internal-hold", "launch", &std::process::id().to_string()])
             .arg(self.path(QEMU_LOG))
             .args(["--", QEMU])
             .args(arguments)

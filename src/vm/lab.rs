@@ -34,7 +34,7 @@ use super::lifecycle::{
 };
 use super::netns::{Holder, NetnsError};
 use super::network::ip_batch;
-use super::process::{age_and_memory, in_namespace_of};
+use super::process::{age_and_memory, ends_within, in_namespace_of};
 use super::progress::Progress;
 use super::qcow2;
 use super::qmp::Qmp;
@@ -50,6 +50,8 @@ use super::state::{
 const GREETING_DEADLINE_SECONDS: u64 = 30;
 /// For a look at a running machine that may be busy with somebody else's question.
 const STATUS_PATIENCE: Duration = Duration::from_millis(800);
+/// A QEMU that was killed gives its memory back in less.
+const END_PATIENCE: Duration = Duration::from_millis(300);
 const SNAPSHOT_NAME_CHARS_MAX: usize = 64;
 
 #[derive(Debug, thiserror::Error)]
@@ -377,6 +379,15 @@ impl Lab {
         }
         progress.step(Phase::Start.progress());
         let old = self.folders.record()?;
+        let unfinished = Some(format!("loading `{name}`"));
+        // Before the first machine is killed: none that is on its way out may pass for one that
+        // runs, and no network without machines for a lab of another topology.
+        self.folders.save_record(&LabRecord {
+            up: true,
+            unfinished: unfinished.clone(),
+            topology_key: self.topology_key(),
+            ..old.clone()
+        })?;
         let holder = match self.holder() {
             Some(holder) => {
                 self.kill_machines(holder)?;
@@ -385,9 +396,10 @@ impl Lab {
             }
             None => self.start_holder()?,
         };
+        self.folders.close_sessions();
         let mut record = LabRecord {
             up: true,
-            unfinished: Some(format!("loading `{name}`")),
+            unfinished,
             topology_key: self.topology_key(),
             boot: Some(manifest.boot.clone()),
             state_of: Some(name.to_owned()),
@@ -402,8 +414,9 @@ impl Lab {
             task.hand_over_keys = manifest.foreign_keys;
         }
         self.group(lifecycle::LOAD, holder, &tasks, progress)?;
-        if manifest.foreign_keys {
-            // Their SSH servers have just started over.
+        if name == CLEAN {
+            // What every lab begins with is reached by its network; a state of the user's may
+            // have any fault.
             self.await_greetings()?;
         }
         record.unfinished = None;
@@ -555,6 +568,7 @@ impl Lab {
         if let Some(holder) = self.holder() {
             holder.stop(&self.folders.root)?;
         }
+        self.folders.close_sessions();
         let machines = self.folders.root.join("machines");
         let Ok(entries) = fs::read_dir(&machines) else {
             return Ok(());
@@ -807,32 +821,33 @@ impl Lab {
         record: &LabRecord,
     ) -> Vec<(String, MachineState)> {
         let processes = holder.map_or_else(Vec::new, |holder| in_namespace_of(holder.pid));
+        // Without its network nothing of a lab is there, whatever was meant to be.
+        let lab_is_up = record.up && holder.is_some();
         self.topology
             .machine_names()
             .map(|name| {
-                let there = processes
+                let process = processes
                     .iter()
-                    .any(|process| process.machine() == Some(name));
-                let process = if there {
-                    self.ask_qemu(name)
-                } else {
-                    MachineProcess::Gone
-                };
+                    .find(|process| process.machine() == Some(name))
+                    .map_or(MachineProcess::Gone, |process| {
+                        self.ask_qemu(name, process.pid)
+                    });
                 let killed = record.faults.killed.contains(name);
-                let state = MachineState::judge(process, record.up, killed);
+                let state = MachineState::judge(process, lab_is_up, killed);
                 (name.to_owned(), state)
             })
             .collect()
     }
 
-    /// A machine that does not answer in time is taken to run.
-    fn ask_qemu(&self, machine: &str) -> MachineProcess {
+    /// A machine that does not answer in time is taken to run, unless it is on its way out.
+    fn ask_qemu(&self, machine: &str, pid: i32) -> MachineProcess {
         let socket = self
             .folders
             .machine(machine)
             .join(super::argv::STATUS_SOCKET);
         match Qmp::connect(&socket, STATUS_PATIENCE).and_then(|mut qmp| qmp.is_running()) {
             Ok(false) => MachineProcess::Paused,
+            Err(_) if ends_within(pid, END_PATIENCE) => MachineProcess::Gone,
             Ok(true) | Err(_) => MachineProcess::Running,
         }
     }

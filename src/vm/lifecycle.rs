@@ -166,7 +166,7 @@ pub const BOOT: Operation = Operation {
     mend: Phase::Kill,
 };
 pub const RESUME: Operation = Operation {
-    phases: &[Phase::Resume],
+    phases: &[Phase::Resume, Phase::SetClock],
     mend: Phase::Resume,
 };
 

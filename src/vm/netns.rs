@@ -31,9 +31,10 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, Uid, getgid, getuid, sethostname, setsid};
+use nix::unistd::{Pid, Uid, getgid, getppid, getuid, sethostname, setsid};
 
 use super::network::{IP_BATCH_END, SYSCTLS};
+use super::state::lock_patiently;
 
 /// In the lab's folder: locked by the holder, holds its process number.
 pub const HOLDER_FILE: &str = "holder";
@@ -41,6 +42,11 @@ pub const HOLDER_FILE: &str = "holder";
 const READY: &str = "ready";
 /// Making a dozen interfaces takes a tenth of a second; a loaded host may need more.
 const HOLDER_DEADLINE: Duration = Duration::from_secs(20);
+/// Looks whether a holder lives take its lock for a moment, and must not pass for one.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// Holders left half made by a killed command that are cleared away before a start gives up: one
+/// is what a kill leaves, another what a second kill leaves.
+const LEFT_HOLDERS_MAX: usize = 3;
 /// For one TCP connection inside the lab.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// A server greets at once; a guest that was just resumed may take a moment.
@@ -76,10 +82,11 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Finds the lab's holder, if it lives.
+    /// Finds the lab's holder, if it lives. One that still makes the network is waited for: it may
+    /// be what a killed command left, and whoever overlooked it would start a second.
     pub fn find(lab_folder: &Path) -> Option<Self> {
         let path = lab_folder.join(HOLDER_FILE);
-        let end = Instant::now() + Duration::from_secs(1);
+        let end = Instant::now() + HOLDER_DEADLINE;
         loop {
             let file = File::open(&path).ok()?;
             if Flock::lock(file, FlockArg::LockSharedNonblock).is_ok() {
@@ -98,6 +105,26 @@ impl Holder {
 
     /// Starts a holder whose network is built by this `ip -batch`; returns when it is.
     pub fn start(
+        halab: &[String],
+        lab_folder: &Path,
+        hostname: &str,
+        ip_batch: &str,
+    ) -> Result<Self, NetnsError> {
+        let mut left = 0;
+        loop {
+            let started = Self::start_once(halab, lab_folder, hostname, ip_batch);
+            match (&started, Self::find(lab_folder)) {
+                // A killed command's holder came up in between.
+                (Err(NetnsError::Make { .. }), Some(other)) if left < LEFT_HOLDERS_MAX => {
+                    other.stop(lab_folder)?;
+                    left += 1;
+                }
+                _ => return started,
+            }
+        }
+    }
+
+    fn start_once(
         halab: &[String],
         lab_folder: &Path,
         hostname: &str,
@@ -243,8 +270,8 @@ pub fn init(lab_folder: &Path) -> Result<(), NetnsError> {
         .write(true)
         .open(&path)
         .map_err(|error| make("open the holder's file", &error))?;
-    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|(_, error)| make("lock the holder's file (another holder lives)", &error))?;
+    let lock = lock_patiently(file, LOCK_PATIENCE)
+        .map_err(|error| make("lock the holder's file (another holder lives)", &error))?;
     // The old number, if any, must not be read as ours.
     lock.set_len(0).map_err(|error| make("write", &error))?;
     build_network()?;
@@ -324,9 +351,10 @@ fn reap() {
     }
 }
 
-/// `internal-hold launch LOG -- CMD…`: starts a command in the lab and leaves it there. Ends
-/// with the command it works for: a machine that started later would be in the next one's way.
-pub fn launch(holder: Holder, log: &Path, words: &[String]) -> Result<(), NetnsError> {
+/// `internal-hold launch PARENT LOG -- CMD…`: starts a command in the lab and leaves it there.
+/// Ends with the process it works for, which names itself: a machine that started later would be
+/// in the next command's way.
+pub fn launch(holder: Holder, parent: i32, log: &Path, words: &[String]) -> Result<(), NetnsError> {
     let run = |source| NetnsError::Run {
         command: words.first().cloned().unwrap_or_default(),
         source,
@@ -336,9 +364,14 @@ pub fn launch(holder: Holder, log: &Path, words: &[String]) -> Result<(), NetnsE
         .append(true)
         .open(log)
         .map_err(run)?;
-    set_pdeathsig(Signal::SIGKILL).map_err(|error| run(error.into()))?;
     let _ = setsid();
     holder.enter_with_children()?;
+    // After the entry: whoever gains rights, as in a user namespace, loses the signal.
+    set_pdeathsig(Signal::SIGKILL).map_err(|error| run(error.into()))?;
+    if getppid() != Pid::from_raw(parent) {
+        // It ended before the signal was asked for.
+        return Err(run(io::Error::other("the command it works for has ended")));
+    }
     Command::new(&words[0])
         .args(&words[1..])
         .stdin(Stdio::null())

@@ -27,9 +27,14 @@ pub struct LabProcess {
 }
 
 impl LabProcess {
-    /// Returns the machine's name, when this is a machine's QEMU.
+    /// Returns the machine's name, when this is a machine's QEMU, or becomes it: between its
+    /// making and QEMU's beginning it still has the words of the launcher.
     pub fn machine(&self) -> Option<&str> {
-        if !self.words.first()?.contains("qemu-system") {
+        let is_launcher = self
+            .words
+            .windows(2)
+            .any(|pair| pair == ["internal-hold", "launch"]);
+        if !is_launcher && !self.words.first()?.contains("qemu-system") {
             return None;
         }
         let at = self.words.iter().position(|word| word == "-name")?;
@@ -95,7 +100,13 @@ fn age(stat: &str, uptime: &str) -> Option<Duration> {
     ))
 }
 
-/// Kills processes and waits until they are gone.
+/// Tells whether a process is there, be it on its way out.
+fn is_there(pid: i32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Kills processes and waits until they are gone: with their last thread, for until then they
+/// hold their files and cables.
 pub fn kill_and_wait(pids: &[i32], deadline: Duration) -> io::Result<()> {
     for pid in pids {
         match kill(Pid::from_raw(*pid), Signal::SIGKILL) {
@@ -104,16 +115,26 @@ pub fn kill_and_wait(pids: &[i32], deadline: Duration) -> io::Result<()> {
         }
     }
     let end = Instant::now() + deadline;
-    while pids.iter().any(|pid| command_words(*pid).is_some()) {
+    let left = |end: Instant| end.saturating_duration_since(Instant::now());
+    if pids.iter().all(|pid| ends_within(*pid, left(end))) {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        "a killed process is still there",
+    ))
+}
+
+/// Waits for the end of a process; tells whether it came in time.
+pub fn ends_within(pid: i32, patience: Duration) -> bool {
+    let end = Instant::now() + patience;
+    while is_there(pid) {
         if Instant::now() >= end {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "a killed process is still there",
-            ));
+            return false;
         }
         thread::sleep(POLL);
     }
-    Ok(())
+    true
 }
 
 /// Connects to a unix socket, waiting for it to be there and to listen.
@@ -160,6 +181,9 @@ mod tests {
         let qemu = process(&["/usr/bin/qemu-system-x86_64", "-name", "guest=vm-1", "-S"]);
         assert_eq!(qemu.machine(), Some("vm-1"));
         assert_eq!(process(&["bash", "-name", "guest=vm-1"]).machine(), None);
+        let launch = ["halab", "internal-hold", "launch", "7", "log", "--"];
+        let begins = [&launch[..], &["qemu-system-x86_64", "-name", "guest=vm-1"]].concat();
+        assert_eq!(process(&begins).machine(), Some("vm-1"));
     }
 
     #[test]

@@ -154,7 +154,26 @@ impl Qmp {
         self.execute(&qmp::stop {}).map(drop)
     }
 
+    /// Lets the machine go on. A save that is still under way, because the command that asked
+    /// for it was killed, is given up first: at its end it would stop the machine again.
     pub fn resume(&mut self) -> Result<(), QmpError> {
+        let status = self.execute(&qmp::query_migrate {})?.status;
+        if status.is_some_and(is_under_way) {
+            self.execute(&qmp::migrate_cancel {})?;
+            let end = Instant::now() + COMMAND_DEADLINE;
+            while self
+                .execute(&qmp::query_migrate {})?
+                .status
+                .is_some_and(is_under_way)
+            {
+                if Instant::now() >= end {
+                    return Err(QmpError::MigrationDeadline {
+                        seconds: COMMAND_DEADLINE.as_secs(),
+                    });
+                }
+                thread::sleep(MIGRATION_POLL);
+            }
+        }
         self.execute(&qmp::cont {}).map(drop)
     }
 
@@ -246,6 +265,11 @@ impl Qmp {
             }
         }
     }
+}
+
+fn is_under_way(status: qmp::MigrationStatus) -> bool {
+    use qmp::MigrationStatus::{cancelled, completed, failed, none};
+    !matches!(status, none | cancelled | completed | failed)
 }
 
 /// Types a new top's description. Read from JSON, "no backing file" would become "not said",

@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde::{Deserialize, Serialize};
 
 use super::layers::Layers;
@@ -251,19 +252,22 @@ fn link_state(
 pub fn finish(folders: &LabFolders, name: &str) -> Result<(), StateError> {
     let from = folders.snapshot(&unfinished_name(name));
     let to = folders.snapshot(name);
-    let old = folders.snapshot(&format!(".{name}.old"));
-    let _ = fs::remove_dir_all(&old);
     let error = |source| StateError::File {
         what: "write",
         path: to.clone(),
         source,
     };
     if to.exists() {
-        fs::rename(&to, &old).map_err(error)?;
+        // At once, so that a kill leaves the old state or the new one under the name.
+        let exchange = RenameFlags::RENAME_EXCHANGE;
+        if renameat2(AT_FDCWD, &from, AT_FDCWD, &to, exchange).is_ok() {
+            let _ = fs::remove_dir_all(&from);
+            return Ok(());
+        }
+        // A file system that cannot: the name is free for a moment.
+        fs::remove_dir_all(&to).map_err(error)?;
     }
-    fs::rename(&from, &to).map_err(error)?;
-    let _ = fs::remove_dir_all(&old);
-    Ok(())
+    fs::rename(&from, &to).map_err(error)
 }
 
 #[cfg(test)]

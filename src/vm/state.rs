@@ -12,12 +12,18 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::Uid;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +35,12 @@ const RECORD_FILE: &str = "lab.json";
 const LOCK_FILE: &str = "lock";
 /// Raised when the record's meaning changes.
 const RECORD_VERSION: u32 = 1;
+/// A look at the lock takes microseconds; a second command may be told a tenth of a second later.
+const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+const LOCK_POLL: Duration = Duration::from_millis(1);
+/// A unix socket's path has 107 bytes; ssh and the openssh crate add this much to the
+/// folder's: `/.ssh-connectionXXXXXX/master.XXXXXXXXXXXXXXXX`.
+const SESSIONS_PATH_BYTES_MAX: usize = 107 - 46;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -146,6 +158,32 @@ impl LabFolders {
         self.root.join("ssh_config")
     }
 
+    /// Where the runs' SSH sessions have their control sockets.
+    pub fn sessions(&self) -> PathBuf {
+        folder_for_sockets(self.root.join("ssh"))
+    }
+
+    /// Ends the sessions that a killed run left: they would hold the lab's network until they
+    /// notice that nobody answers. Their machines are gone, so nothing is lost.
+    pub fn close_sessions(&self) {
+        let entries = fs::read_dir(self.sessions()).into_iter().flatten();
+        for folder in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+            let socket = folder.join("master");
+            if socket.exists() {
+                // A master that is gone already is what was wanted.
+                let _ = Command::new("ssh")
+                    .args(["-F", "none", "-O", "exit", "-S"])
+                    .arg(&socket)
+                    .arg("lab")
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .status();
+            }
+            let _ = fs::remove_dir_all(&folder);
+        }
+    }
+
     /// Makes the folder and those in it that always are there. Nobody else may look in: keys
     /// and consoles are there.
     pub fn create(&self) -> Result<(), StateError> {
@@ -254,7 +292,7 @@ impl LabLock {
             .write(true)
             .open(&path)
             .map_err(|source| error("open", source))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        match lock_patiently(file, LOCK_PATIENCE) {
             Ok(file) => {
                 let text = format!("process {}: {command}", std::process::id());
                 file.set_len(0)
@@ -262,15 +300,11 @@ impl LabLock {
                     .map_err(|source| error("write", source))?;
                 Ok(Self { _file: file })
             }
-            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                Err(StateError::InUse {
-                    lab: folders.lab.clone(),
-                    holder,
-                })
-            }
-            Err((_, errno)) => Err(error("lock", errno.into())),
+            Err(source) if source.kind() == io::ErrorKind::WouldBlock => Err(StateError::InUse {
+                lab: folders.lab.clone(),
+                holder: fs::read_to_string(&path).unwrap_or_default(),
+            }),
+            Err(source) => Err(error("lock", source)),
         }
     }
 
@@ -278,6 +312,39 @@ impl LabLock {
     pub fn holder(folders: &LabFolders) -> Option<String> {
         let path = folders.root.join(LOCK_FILE);
         locked_text(&path)
+    }
+}
+
+/// A folder in which sockets' paths are short enough; a deep home gives way to the runtime folder.
+pub fn folder_for_sockets(folder: PathBuf) -> PathBuf {
+    if folder.as_os_str().len() <= SESSIONS_PATH_BYTES_MAX {
+        return folder;
+    }
+    let base = env::var_os("XDG_RUNTIME_DIR").map_or_else(env::temp_dir, PathBuf::from);
+    let mut hasher = DefaultHasher::new();
+    folder.hash(&mut hasher);
+    // Two users, and two labs of one, keep theirs apart.
+    base.join(format!(
+        "halab-ssh-{}-{:x}",
+        Uid::current(),
+        hasher.finish()
+    ))
+}
+
+/// Locks a file for this process alone, trying again for a while: whoever looks whether it is
+/// locked locks it too, for a moment.
+pub fn lock_patiently(file: File, patience: Duration) -> io::Result<Flock<File>> {
+    let end = Instant::now() + patience;
+    let mut file = file;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((unlocked, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < end => {
+                file = unlocked;
+                thread::sleep(LOCK_POLL);
+            }
+            Err((_, errno)) => return Err(errno.into()),
+        }
     }
 }
 
@@ -352,6 +419,36 @@ mod tests {
         drop(first);
         assert_eq!(LabLock::holder(&folders), None);
         LabLock::take(&folders, "halab reset").expect("free again");
+    }
+
+    #[test]
+    fn a_look_at_the_lock_is_no_holder() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let folders = folders(dir.path());
+        drop(LabLock::take(&folders, "halab up").expect("free"));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    LabLock::holder(&folders);
+                }
+            });
+            let taken: Vec<bool> = (0..200)
+                .map(|_| LabLock::take(&folders, "halab up").is_ok())
+                .collect();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(taken.iter().all(|taken| *taken), "{taken:?}");
+        });
+    }
+
+    #[test]
+    fn a_folder_too_deep_for_sockets_is_replaced() {
+        let deep = |lab: &str| PathBuf::from(format!("/home/{}/{lab}", "x".repeat(80)));
+        let one = folder_for_sockets(deep("one"));
+        assert!(one.as_os_str().len() <= SESSIONS_PATH_BYTES_MAX);
+        assert_ne!(one, folder_for_sockets(deep("two")));
+        let short = PathBuf::from("/root/.local/state/halab/default/ssh");
+        assert_eq!(folder_for_sockets(short.clone()), short);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod capture;
 mod exercises;
 mod ipvs;
+mod kills;
 #[path = "../support/mod.rs"]
 mod support;
 mod topology;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let mut trials: Vec<Trial> = topology::trials();
+    trials.extend(kills::trials());
     trials.extend(exercises::trials());
     trials.extend(capture::trials());
     trials.extend(ipvs::trials());

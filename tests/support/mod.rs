@@ -6,8 +6,11 @@ pub(crate) mod guest;
 pub(crate) mod programs;
 
 use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 /// What a finished command left.
 #[derive(Debug)]
@@ -97,6 +100,41 @@ impl Lab {
     /// Runs a shell command on the client machine.
     pub(crate) fn client(&self, script: &str) -> Finished {
         self.halab(["shell", "--", "sh", "-c", script])
+    }
+
+    /// Says something to a machine's QEMU, as another program would; returns its last answer.
+    pub(crate) fn qmp(&self, machine: &str, commands: &[&str]) -> String {
+        let socket = self
+            .state_dir()
+            .join(format!("machines/{machine}/qmp.sock"));
+        let mut stream = UnixStream::connect(&socket)
+            .unwrap_or_else(|error| panic!("{}: {error}", socket.display()));
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("a deadline");
+        let mut lines = BufReader::new(stream.try_clone().expect("a second handle"));
+        let mut answer = String::new();
+        let mut read = |kind: &str| {
+            answer.clear();
+            // Events come in between.
+            while !answer.contains(kind) {
+                answer.clear();
+                let count = lines.read_line(&mut answer).expect("QEMU answers");
+                assert_ne!(count, 0, "QEMU closed its monitor");
+                assert!(!answer.contains("\"error\""), "{answer}");
+            }
+            answer.clone()
+        };
+        read("\"QMP\"");
+        let negotiate = r#"{"execute": "qmp_capabilities"}"#;
+        let mut last = String::new();
+        for command in std::iter::once(&negotiate).chain(commands) {
+            stream
+                .write_all(format!("{command}\n").as_bytes())
+                .expect("QEMU listens");
+            last = read("\"return\"");
+        }
+        last
     }
 
     pub(crate) fn state_dir(&self) -> PathBuf {

@@ -17,8 +17,8 @@ const TRANSLATION_CACHE_MIB: u32 = 256;
 /// The image has no loader: its kernel is told what a loader would tell it. Disks are looked for
 /// before the drivers' loading ends, for the initrd mounts the root right after it. A machine that
 /// panics starts over, as servers do. On a busy host an emulated guest takes minutes for what
-/// systemd gives a device 90 s.
-const KERNEL_COMMAND_LINE: &str = "root=/dev/sda rootfstype=ext4 rw net.ifnames=0 console=ttyS0 quiet scsi_mod.scan=sync panic=5 systemd.default_device_timeout_sec=600";
+/// systemd gives a device or a service 90 s: sshd was seen to fail for that.
+const KERNEL_COMMAND_LINE: &str = "root=/dev/sda rootfstype=ext4 rw net.ifnames=0 console=ttyS0 quiet scsi_mod.scan=sync panic=5 systemd.default_device_timeout_sec=600 systemd.default_timeout_start_sec=600";
 
 /// First slots of the bus for the disk controller and the cards. Fixed, for a saved state fits only the
 /// same devices in the same slots.

@@ -46,8 +46,9 @@ use super::state::{
     BootFiles, LabFolders, LabLock, LabRecord, StateError, create_folder, link_or_copy,
 };
 
-/// For the first greetings of all SSH servers after a load.
-const GREETING_DEADLINE_SECONDS: u64 = 30;
+/// For the first greetings of all SSH servers after a load: tenths of a second, and half a minute
+/// where a dozen emulated guests share two cores.
+const GREETING_DEADLINE_SECONDS: u64 = 120;
 /// For a look at a running machine that may be busy with somebody else's question.
 const STATUS_PATIENCE: Duration = Duration::from_millis(800);
 /// A QEMU that was killed gives its memory back in less.
@@ -566,7 +567,7 @@ impl Lab {
 
     fn stop_all(&self) -> Result<(), LabError> {
         if let Some(holder) = self.holder() {
-            holder.stop(&self.folders.root)?;
+            holder.stop()?;
         }
         self.folders.close_sessions();
         let machines = self.folders.root.join("machines");

@@ -34,6 +34,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, Uid, getgid, getppid, getuid, sethostname, setsid};
 
 use super::network::{IP_BATCH_END, SYSCTLS};
+use super::process::has_ended;
 use super::state::lock_patiently;
 
 /// In the lab's folder: locked by the holder, holds its process number.
@@ -116,7 +117,7 @@ impl Holder {
             match (&started, Self::find(lab_folder)) {
                 // A killed command's holder came up in between.
                 (Err(NetnsError::Make { .. }), Some(other)) if left < LEFT_HOLDERS_MAX => {
-                    other.stop(lab_folder)?;
+                    other.stop()?;
                     left += 1;
                 }
                 _ => return started,
@@ -165,15 +166,15 @@ impl Holder {
     }
 
     /// Kills the holder, and with it everything in the lab; returns when it is gone.
-    pub fn stop(self, lab_folder: &Path) -> Result<(), NetnsError> {
+    pub fn stop(self) -> Result<(), NetnsError> {
         match kill(Pid::from_raw(self.pid), Signal::SIGKILL) {
             Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
             Err(error) => return Err(NetnsError::Stop(error.into())),
         }
         let end = Instant::now() + HOLDER_DEADLINE;
-        while Self::find(lab_folder).is_some_and(|holder| holder == self)
-            || Path::new(&format!("/proc/{}", self.pid)).exists()
-        {
+        // Nothing of the lab runs any more when its process 1 waits to be taken note of; in a
+        // container nobody may ever do that.
+        while !has_ended(self.pid) {
             if Instant::now() >= end {
                 return Err(NetnsError::Stop(io::ErrorKind::TimedOut.into()));
             }
@@ -464,7 +465,7 @@ pub fn await_greetings(
 fn await_greeting(address: SocketAddrV4, end: Instant) -> Result<(), NetnsError> {
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        let greeting = greeting(address, left.clamp(BANNER_PAUSE, Duration::from_secs(1)));
+        let greeting = greeting(address, left.max(BANNER_PAUSE));
         match greeting {
             Ok(()) => return Ok(()),
             Err(source) if left.is_zero() => {
@@ -476,10 +477,23 @@ fn await_greeting(address: SocketAddrV4, end: Instant) -> Result<(), NetnsError>
 }
 
 fn greeting(address: SocketAddrV4, patience: Duration) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&address.into(), patience)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let end = Instant::now() + patience;
+    let connect = patience.min(Duration::from_secs(1));
+    let mut stream = TcpStream::connect_timeout(&address.into(), connect)?;
+    // One that was accepted is waited for: another try would give a busy guest more to do.
+    let left = end.saturating_duration_since(Instant::now());
+    stream.set_read_timeout(Some(left.max(BANNER_PAUSE)))?;
     let mut begin = [0; 4];
-    stream.read_exact(&mut begin)?;
+    stream.read_exact(&mut begin).map_err(|error| {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                "it took the connection and said nothing",
+            )
+        } else {
+            error
+        }
+    })?;
     if &begin == b"SSH-" {
         Ok(())
     } else {

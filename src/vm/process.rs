@@ -105,6 +105,18 @@ fn is_there(pid: i32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
+/// Tells whether a process has no thread any more that does anything. For one with a single
+/// thread: others may outlive the first, which is all that is looked at.
+pub fn has_ended(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| is_dead(&stat))
+}
+
+/// Reads the state in `/proc/PID/stat`: ended and not yet taken note of, or being taken apart.
+fn is_dead(stat: &str) -> bool {
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    matches!(after_name.split_whitespace().next(), Some("Z" | "X"))
+}
+
 /// Kills processes and waits until they are gone: with their last thread, for until then they
 /// hold their files and cables.
 pub fn kill_and_wait(pids: &[i32], deadline: Duration) -> io::Result<()> {
@@ -206,6 +218,18 @@ mod tests {
             Some(Duration::from_secs_f64(12.5))
         );
         assert_eq!(age("", "1.0"), None);
+    }
+
+    #[test]
+    fn a_process_nobody_takes_note_of_has_ended() {
+        let mut child = std::process::Command::new("true").spawn().expect("runs");
+        let pid = i32::try_from(child.id()).expect("a process number");
+        while !has_ended(pid) {
+            thread::sleep(POLL);
+        }
+        child.wait().expect("its end was kept");
+        assert!(has_ended(pid));
+        assert!(is_dead("7 (a) Z) Z 1 0") && !is_dead("7 (a) Z) S 1 0"));
     }
 
     #[test]

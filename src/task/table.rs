@@ -1039,8 +1039,7 @@ const LAB: &[ModuleSpec] = &[
                 .one_of(&["running", "paused", "killed", "restarted"]),
         ],
     )
-    .runs(Runs::Lab)
-    .no_check(),
+    .runs(Runs::Lab),
     ModuleSpec::new(
         "fault",
         Lab,
@@ -1060,6 +1059,5 @@ const LAB: &[ModuleSpec] = &[
         Needs("kind", "link", "state"),
         Needs("kind", "loss", "nic"),
         Needs("kind", "loss", "percent"),
-    ])
-    .no_check(),
+    ]),
 ];

@@ -5,8 +5,11 @@
 
 mod capture;
 mod exercises;
+mod interruptions;
 mod ipvs;
 mod kills;
+mod modules;
+mod rootless;
 #[path = "../support/mod.rs"]
 mod support;
 mod topology;
@@ -22,6 +25,9 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let mut trials: Vec<Trial> = topology::trials();
     trials.extend(kills::trials());
+    trials.extend(interruptions::trials());
+    trials.extend(modules::trials());
+    trials.extend(rootless::trials());
     trials.extend(exercises::trials());
     trials.extend(capture::trials());
     trials.extend(ipvs::trials());

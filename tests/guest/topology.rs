@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use serde_json::Value;
 
+use crate::exercises::recap;
 use crate::support::Lab;
 use crate::trial;
 
@@ -16,7 +17,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("reset_puts_every_machine_back_and_sets_its_clock", reset),
         trial("a_snapshot_keeps_processes_and_files", snapshots),
-        trial("two_labs_have_the_same_addresses", two_labs),
+        trial(
+            "two_labs_have_the_same_addresses_and_run_01_at_once",
+            two_labs,
+        ),
         trial("faults_are_done_shown_and_mended", faults),
         trial("a_second_command_is_told_who_has_the_lab", in_use),
     ]
@@ -109,6 +113,24 @@ fn two_labs() {
     }
     let key = |lab: &Lab| std::fs::read(lab.state_dir().join("id_ed25519")).expect("a key");
     assert_ne!(key(&one), key(&two), "each lab has keys of its own");
+
+    let exercises = [&one, &two].map(|lab| {
+        lab.command(["run", "01-lvs-dr"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started")
+    });
+    for exercise in exercises {
+        let output = exercise.wait_with_output().expect("it was started");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{said}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert_eq!(recap(&said).len(), 3, "{said}");
+    }
 }
 
 fn faults() {

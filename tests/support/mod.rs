@@ -170,7 +170,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn cache_home() -> PathBuf {
+pub(crate) fn cache_home() -> PathBuf {
     std::env::var_os("HALAB_TEST_CACHE").map_or_else(
         || Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"),
         PathBuf::from,

@@ -1,7 +1,7 @@
 //! halab killed at random moments of what it does to a lab, and a QEMU killed: afterwards
 //! `status` tells the truth and the next `up` works; `down` leaves nothing.
 //!
-//! The moments follow from a seed that is printed; `HALAB_TEST_SEED` and `HALAB_TEST_COUNT`
+//! The moments follow from a seed that is printed; `HALAB_TEST_SEED` and `HALAB_TEST_KILLS`
 //! choose others.
 
 use std::collections::BTreeSet;
@@ -76,7 +76,7 @@ fn kills() {
     let (run, reset) = (took(RUN), took(RESET));
     lab.halab(["down"]).success();
     let up = took(UP);
-    for round in 1..of_variable("HALAB_TEST_COUNT", KILLS) {
+    for round in 1..of_variable("HALAB_TEST_KILLS", KILLS) {
         let (words, usual) = match round % 3 {
             0 => (UP, up),
             1 => (RESET, reset),

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+/// Hosts at work at once where nothing else is said.
+pub const FORKS: usize = 16;
+
 /// Runs high-availability labs: boots the machines, runs the exercises, puts everything back.
 #[derive(Debug, Parser)]
 #[command(name = "halab", version, max_term_width = 100)]
@@ -48,6 +51,8 @@ pub enum Command {
     Status,
     /// Run exercises or playbooks.
     Run(Box<Run>),
+    /// Bring the lab to where an exercise begins, with those before it done.
+    Goto(Goto),
     /// Keep, load, list and remove states of the whole lab.
     #[command(subcommand)]
     Snapshot(Snapshot),
@@ -109,8 +114,46 @@ pub struct Run {
     /// Exercise names (01-lvs-dr), playbook files, or `all`.
     #[arg(required = true, value_name = "EXERCISE|PLAYBOOK")]
     pub playbooks: Vec<String>,
+    /// Whose tools the exercises use; the same as `-e tools=…`, and both one after the other.
+    #[arg(long, value_enum, value_name = "WHOSE")]
+    pub tools: Option<Tools>,
+    /// Of several exercises, go on after one that failed.
+    #[arg(long)]
+    pub continue_on_error: bool,
     #[command(flatten)]
     pub options: RunOptions,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Tools {
+    /// halab's own.
+    Agent,
+    /// The distribution's ipvsadm, heartbeat and drbd.
+    Native,
+    Both,
+}
+
+impl Tools {
+    /// The values of the variable `tools`, one for each time the exercises are run.
+    pub fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Agent => &["agent"],
+            Self::Native => &["native"],
+            Self::Both => &["agent", "native"],
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Goto {
+    /// The exercise that is to begin.
+    pub exercise: String,
+    /// Whose tools those before it use.
+    #[arg(long, value_enum, value_name = "WHOSE")]
+    pub tools: Option<Tools>,
+    /// Set variables: key=value, YAML/JSON, or @FILE.
+    #[arg(short, long, value_name = "VARS")]
+    pub extra_vars: Vec<String>,
 }
 
 /// The flags of `ansible-playbook` that mean the same here.
@@ -160,7 +203,7 @@ pub struct RunOptions {
     #[arg(long)]
     pub step: bool,
     /// How many hosts at once.
-    #[arg(short, long, value_name = "N", default_value_t = 16)]
+    #[arg(short, long, value_name = "N", default_value_t = FORKS)]
     pub forks: usize,
     /// Remote user, where the inventory names none.
     #[arg(short, long, value_name = "USER")]

@@ -4,6 +4,7 @@ pub mod args;
 pub mod bench;
 pub mod capture;
 pub mod doctor;
+pub mod exercises;
 pub mod exit;
 pub mod folder;
 pub mod hosts;

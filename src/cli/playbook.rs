@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::args::{self, ConnectionKind, RunOptions};
+use super::exercises;
 use super::exit::Exit;
 use super::hosts::{HostPool, LabHosts};
 use super::settings::Settings;
@@ -38,7 +39,7 @@ use crate::run::tags::Selection;
 use crate::vm::state::folder_for_sockets;
 
 /// Why nothing was run.
-enum Refusal {
+pub(super) enum Refusal {
     /// Something somebody wrote or typed; shown with its place.
     Input(Vec<Diagnostic>),
     Other(anyhow::Error),
@@ -64,7 +65,16 @@ impl From<anyhow::Error> for Refusal {
 
 /// Runs what was asked for.
 pub fn run(settings: &Settings, args: &args::Run) -> anyhow::Result<Exit> {
-    match prepare_and_run(settings, args) {
+    or_say_why(settings, prepare_and_run(settings, args))
+}
+
+/// Brings the lab to where an exercise begins.
+pub fn goto(settings: &Settings, args: &args::Goto) -> anyhow::Result<Exit> {
+    or_say_why(settings, exercises::goto(settings, args))
+}
+
+fn or_say_why(settings: &Settings, ended: Result<Exit, Refusal>) -> anyhow::Result<Exit> {
+    match ended {
         Ok(exit) => Ok(exit),
         Err(Refusal::Other(error)) => Err(error),
         Err(Refusal::Input(problems)) => {
@@ -75,7 +85,7 @@ pub fn run(settings: &Settings, args: &args::Run) -> anyhow::Result<Exit> {
 }
 
 /// Prints problems of what was written or typed.
-fn show(settings: &Settings, problems: &[Diagnostic]) {
+pub(super) fn show(settings: &Settings, problems: &[Diagnostic]) {
     for problem in problems {
         if settings.json {
             super::say(&problem_json(problem).to_string());
@@ -97,9 +107,13 @@ fn colour(stream: &impl IsTerminal) -> Colour {
 fn prepare_and_run(settings: &Settings, args: &args::Run) -> Result<Exit, Refusal> {
     let options = &args.options;
     let loader: Arc<dyn SourceLoader> = Arc::new(Disk);
-    let paths = playbook_paths(settings, &args.playbooks)?;
+    let targets = targets(settings, &args.playbooks)?;
     let inventory = inventory(settings, options, &*loader)?;
-    let extra = vars::extra(&options.extra_vars, &*loader)?;
+    if is_about_exercises(options, &targets) {
+        return exercises::run(settings, args, &targets, &inventory);
+    }
+    let paths: Vec<String> = targets.into_iter().map(|target| target.path).collect();
+    let extra = vars::extra(&extra_vars(args)?, &*loader)?;
     let limit: Vec<Pattern> = options
         .limit
         .iter()
@@ -181,21 +195,58 @@ fn prepare_and_run(settings: &Settings, args: &args::Run) -> Result<Exit, Refusa
     })
 }
 
-/// Turns exercise names into files; `all` is every exercise in order.
-fn playbook_paths(settings: &Settings, typed: &[String]) -> Result<Vec<String>, Refusal> {
+/// Something to run.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) path: String,
+    /// The exercise that it is, if it is one.
+    pub(super) exercise: Option<String>,
+}
+
+/// Whether the lab has to be where exercises begin: they are run on it, whole or to set up.
+fn is_about_exercises(options: &RunOptions, targets: &[Target]) -> bool {
+    options.inventory.is_empty()
+        && targets.iter().any(|target| target.exercise.is_some())
+        && options.limit.is_empty()
+        && options.start_at_task.is_none()
+        && !options.check
+        && !options.syntax_check
+        && !(options.list_tasks || options.list_hosts || options.list_tags)
+}
+
+/// The `-e` of a run that is not about the lab's exercises.
+fn extra_vars(args: &args::Run) -> Result<Vec<String>, Refusal> {
+    let mut typed = Vec::new();
+    if let Some(tools) = args.tools {
+        let [word] = tools.words() else {
+            let problem = Diagnostic::error("`--tools both` runs whole exercises, on the lab")
+                .help("--tools agent or --tools native");
+            return Err(problem.into());
+        };
+        typed.push(format!("tools={word}"));
+    }
+    typed.extend(args.options.extra_vars.iter().cloned());
+    Ok(typed)
+}
+
+/// Finds what was typed: exercises, files; `all` is every exercise in order.
+fn targets(settings: &Settings, typed: &[String]) -> Result<Vec<Target>, Refusal> {
     let exercises = exercise_names(&settings.folder.path("playbooks"));
-    let path_of = |name: &str| {
-        let path = settings.folder.path(format!("playbooks/{name}.yml"));
-        path.to_string_lossy().into_owned()
+    let exercise = |name: &String| Target {
+        path: path_of(settings, name),
+        exercise: Some(name.clone()),
     };
-    let mut paths = Vec::new();
+    let mut targets = Vec::new();
     for name in typed {
         if name == "all" {
-            paths.extend(exercises.iter().map(|name| path_of(name)));
+            targets.extend(exercises.iter().map(exercise));
         } else if exercises.contains(name) {
-            paths.push(path_of(name));
+            targets.push(exercise(name));
         } else if Path::new(name).is_file() {
-            paths.push(name.clone());
+            targets.push(Target {
+                path: name.clone(),
+                exercise: None,
+            });
         } else {
             let known = exercises.iter().map(String::as_str);
             let problem = Diagnostic::error(format!("`{name}` is neither an exercise nor a file"))
@@ -205,11 +256,17 @@ fn playbook_paths(settings: &Settings, typed: &[String]) -> Result<Vec<String>, 
                 .into());
         }
     }
-    Ok(paths)
+    Ok(targets)
+}
+
+/// An exercise's file.
+pub(super) fn path_of(settings: &Settings, exercise: &str) -> String {
+    let path = settings.folder.path(format!("playbooks/{exercise}.yml"));
+    path.to_string_lossy().into_owned()
 }
 
 /// Exercises are playbooks whose names begin with their number.
-fn exercise_names(folder: &Path) -> Vec<String> {
+pub(super) fn exercise_names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.file_name().into_string().ok())
@@ -267,7 +324,7 @@ fn list(
     Ok(())
 }
 
-fn run_flags(settings: &Settings, options: &RunOptions) -> RunFlags {
+pub(super) fn run_flags(settings: &Settings, options: &RunOptions) -> RunFlags {
     RunFlags {
         check_mode: options.check,
         diff_mode: options.diff,
@@ -279,7 +336,7 @@ fn run_flags(settings: &Settings, options: &RunOptions) -> RunFlags {
     }
 }
 
-fn flags(settings: &Settings, options: &RunOptions) -> Flags {
+pub(super) fn flags(settings: &Settings, options: &RunOptions) -> Flags {
     let kind = options.connection.map(|kind| match kind {
         ConnectionKind::Ssh => "ssh".to_owned(),
         ConnectionKind::Local => "local".to_owned(),
@@ -301,7 +358,7 @@ fn flags(settings: &Settings, options: &RunOptions) -> Flags {
     }
 }
 
-fn host_pool(settings: &Settings, lab: Option<&RunningLab>) -> anyhow::Result<HostPool> {
+pub(super) fn host_pool(settings: &Settings, lab: Option<&RunningLab>) -> anyhow::Result<HostPool> {
     let agent = AgentFile::find()?;
     let (control_dir, hosts) = match lab {
         None => (folder_for_sockets(settings.cache_dir.join("ssh")), None),
@@ -321,7 +378,7 @@ fn host_pool(settings: &Settings, lab: Option<&RunningLab>) -> anyhow::Result<Ho
         .with_context(|| format!("failed to make {}", control_dir.display()))
 }
 
-fn reporter(settings: &Settings) -> Box<dyn Reporter> {
+pub(super) fn reporter(settings: &Settings) -> Box<dyn Reporter> {
     if settings.json {
         return Box::new(JsonLines::new(io::stdout()));
     }
@@ -344,7 +401,7 @@ fn reporter(settings: &Settings) -> Box<dyn Reporter> {
 }
 
 /// Becomes true with Ctrl-C or a polite kill.
-fn interrupt() -> io::Result<watch::Receiver<bool>> {
+pub(super) fn interrupt() -> io::Result<watch::Receiver<bool>> {
     let (sender, receiver) = watch::channel(false);
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
@@ -362,7 +419,7 @@ fn interrupt() -> io::Result<watch::Receiver<bool>> {
 }
 
 /// Asks on the terminal before each task; no answer is "no".
-fn ask() -> Ask {
+pub(super) fn ask() -> Ask {
     Box::new(|name| {
         let mut out = io::stdout();
         let _ = write!(out, "Perform task: {name} (N)o/(y)es/(c)ontinue: ");

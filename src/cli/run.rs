@@ -26,6 +26,7 @@ fn run_in_lab(settings: &Settings, command: &Command) -> anyhow::Result<Exit> {
     match command {
         Command::Doctor(args) => super::doctor::doctor(settings, args),
         Command::Run(args) => super::playbook::run(settings, args),
+        Command::Goto(args) => super::playbook::goto(settings, args),
         Command::Bench(args) => super::bench::bench(settings, args),
         Command::Up(args) => super::topology::up(settings, args),
         Command::Down(args) => super::topology::down(settings, args),

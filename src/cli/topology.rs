@@ -91,6 +91,7 @@ pub struct RunningLab {
     pub lock: Arc<LabLock>,
     pub access: LabAccess,
     pub outcome: UpOutcome,
+    pub ingredients: Ingredients,
 }
 
 impl RunningLab {
@@ -117,8 +118,9 @@ async fn bring_up(settings: &Settings, command: &str, start: Start) -> anyhow::R
     let progress: Arc<dyn Progress> = progress::for_user(settings.json).into();
     let ingredients = ingredients(settings, &*progress).await?;
     let (up_lab, up_lock) = (Arc::clone(&lab), Arc::clone(&lock));
+    let made_of = ingredients.clone();
     let outcome = tokio::task::spawn_blocking(move || {
-        up_lab.up(&up_lock, &ingredients, start == Start::Cold, &*progress)
+        up_lab.up(&up_lock, &made_of, start == Start::Cold, &*progress)
     })
     .await
     .expect("bringing a lab up does not panic")?;
@@ -127,6 +129,7 @@ async fn bring_up(settings: &Settings, command: &str, start: Start) -> anyhow::R
         lab,
         lock,
         outcome,
+        ingredients,
     })
 }
 
@@ -602,7 +605,7 @@ pub fn internal_hold(settings: &Settings, args: &args::InternalHold) -> anyhow::
 }
 
 /// Prints what came of a command, in words or as JSON.
-fn report(settings: &Settings, text: &str, facts: &Value) {
+pub(super) fn report(settings: &Settings, text: &str, facts: &Value) {
     if settings.json {
         super::say(&facts.to_string());
     } else {

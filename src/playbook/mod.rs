@@ -27,6 +27,7 @@ mod address;
 mod check;
 pub mod condition;
 mod context;
+pub mod exercise;
 pub mod files;
 mod filters;
 mod ini;

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::reporter::Reporter;
 use crate::base::diagnostic::{Diagnostic, Origin, Severity};
-use crate::run::event::{Event, HostLabel, HostResult, Outcome, TaskKind};
+use crate::run::event::{Event, HostLabel, HostResult, Outcome, Part, TaskKind};
+use crate::run::recap::{ExerciseEnd, Summary};
 
 /// Writes each event as one line.
 pub struct JsonLines<Out> {
@@ -40,6 +41,18 @@ impl<Out: Write + Send> Reporter for JsonLines<Out> {
 /// Returns the object that stands for an event; `event` names its kind.
 pub fn to_json(event: &Event) -> Value {
     match event {
+        Event::ExerciseStarted(exercise) => json!({
+            "event": "exercise",
+            "name": exercise.name,
+            "title": exercise.title,
+            "choices": exercise.choices,
+            "part": match exercise.part {
+                Part::Asked => "asked",
+                Part::SetUp => "setup",
+                Part::Undo => "teardown",
+            },
+        }),
+        Event::Summary(summary) => summary_json(summary),
         Event::PlayStarted { name } => json!({"event": "play", "name": name}),
         Event::TaskStarted(task) => json!({
             "event": "task",
@@ -64,12 +77,14 @@ pub fn to_json(event: &Event) -> Value {
         }
         Event::HostDone { task, result } => Value::Object(host_result("host", task.0, result)),
         Event::Retrying {
+            id,
             host,
             task,
             retries_left,
+            said,
         } => {
             let HostLabel { host, delegate } = host;
-            json!({"event": "retry", "host": host, "delegate": delegate, "name": task, "retries_left": retries_left})
+            json!({"event": "retry", "task": id.0, "host": host, "delegate": delegate, "name": task, "retries_left": retries_left, "said": said})
         }
         Event::Included { file, hosts, label } => {
             json!({"event": "include", "file": file, "hosts": hosts, "item": label})
@@ -82,6 +97,35 @@ pub fn to_json(event: &Event) -> Value {
             json!({"event": "recap", "hosts": recap.0, "failed": recap.has_failures()})
         }
     }
+}
+
+fn summary_json(summary: &Summary) -> Value {
+    let lines: Vec<Value> = summary
+        .lines
+        .iter()
+        .map(|line| {
+            let (word, why) = match &line.end {
+                ExerciseEnd::Done => ("done", None),
+                ExerciseEnd::Failed => ("failed", None),
+                ExerciseEnd::NotRun(why) => ("not_run", Some(why)),
+            };
+            json!({
+                "exercise": line.exercise,
+                "choices": line.choices,
+                "end": word,
+                "why": why,
+                "counts": line.counts,
+                "prepared_seconds": line.prepared.as_secs_f64(),
+                "seconds": line.took.as_secs_f64(),
+            })
+        })
+        .collect();
+    json!({
+        "event": "summary",
+        "exercises": lines,
+        "seconds": summary.took.as_secs_f64(),
+        "failed": summary.has_failures(),
+    })
 }
 
 fn host_result(event: &str, task: u64, result: &HostResult) -> Map<String, Value> {

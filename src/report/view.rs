@@ -4,15 +4,17 @@
 //! they are, not as JSON), and problems are drawn with the place they were found in.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::{diff, python};
 use crate::base::diagnostic::Colour;
 use crate::run::event::{
-    Event, HostLabel, HostResult, Outcome, ResultShape, TaskId, TaskKind, TaskStarted,
+    Event, ExerciseStarted, HostLabel, HostResult, Outcome, Part, ResultShape, TaskId, TaskKind,
+    TaskStarted,
 };
-use crate::run::recap::{Counts, Recap};
+use crate::run::recap::{Counts, ExerciseEnd, Recap, Summary};
 
 /// A banner's width without the space before its stars, where there is no terminal, and
 /// the least on one.
@@ -61,6 +63,8 @@ impl View {
 
     pub fn text(&mut self, event: &Event) -> Vec<Text> {
         match event {
+            Event::ExerciseStarted(exercise) => vec![self.banner(&exercise_title(exercise))],
+            Event::Summary(summary) => vec![self.summary(summary)],
             Event::PlayStarted { name } => vec![self.banner(&format!("PLAY [{name}]"))],
             Event::TaskStarted(task) => {
                 let banner = self.task_banner(task);
@@ -77,10 +81,13 @@ impl View {
                 label,
             } => self.item(*task, result, label),
             Event::HostDone { task, result } => self.host(*task, result),
+            // How far it is stands in the progress line, where there is one.
+            Event::Retrying { id, .. } if self.is_live(*id) => Vec::new(),
             Event::Retrying {
                 host,
                 task,
                 retries_left,
+                ..
             } => vec![self.line(
                 Paint::Grey,
                 &format!(
@@ -127,6 +134,12 @@ impl View {
         }
         let path = self.painted(Paint::Grey, &format!("task path: {}", task.place));
         Text::Out(format!("{banner}{path}\n"))
+    }
+
+    /// Whether a task waits for something that shows how far it is: it is tagged `live`.
+    fn is_live(&self, task: TaskId) -> bool {
+        let begun = self.begun.iter().find(|begun| begun.id == task);
+        begun.is_some_and(|begun| begun.tags.iter().any(|tag| tag == "live"))
     }
 
     /// Repeats a task's banner when another one's stands last.
@@ -387,6 +400,51 @@ impl View {
         format!("{host} : {}\n", fields.join(" "))
     }
 
+    fn summary(&self, summary: &Summary) -> Text {
+        let width = |widest: usize, text: &str| widest.max(text.chars().count());
+        let names = summary.lines.iter().map(|line| line.exercise.as_str());
+        let name_width = names.fold("exercise".len(), width);
+        let choices = summary.lines.iter().map(|line| line.choices.join(" "));
+        let choice_width = choices.fold("choices".len(), |widest, text| width(widest, &text));
+        let Text::Out(mut text) = self.banner("SUMMARY") else {
+            unreachable!("banners go to stdout");
+        };
+        let _ = writeln!(
+            text,
+            "{:<name_width$}  {:<choice_width$}  {:<7}  {:>4} {:>7} {:>6}  {:>8}  {:>8}",
+            "exercise", "choices", "end", "ok", "changed", "failed", "to begin", "took"
+        );
+        for line in &summary.lines {
+            let (word, paint) = match line.end {
+                ExerciseEnd::Done => ("done", Paint::Green),
+                ExerciseEnd::Failed => ("FAILED", Paint::Red),
+                ExerciseEnd::NotRun(_) => ("not run", Paint::Cyan),
+            };
+            let _ = write!(
+                text,
+                "{:<name_width$}  {:<choice_width$}  {}",
+                line.exercise,
+                line.choices.join(" "),
+                self.painted(paint, &format!("{word:<7}")),
+            );
+            if let ExerciseEnd::NotRun(why) = &line.end {
+                let _ = writeln!(text, "  {why}");
+                continue;
+            }
+            let _ = writeln!(
+                text,
+                "  {:>4} {:>7} {:>6}  {:>8}  {:>8}",
+                line.counts.ok,
+                line.counts.changed,
+                line.counts.failed + line.counts.unreachable,
+                seconds(line.prepared),
+                seconds(line.took),
+            );
+        }
+        let _ = writeln!(text, "all of it took {}", seconds(summary.took));
+        Text::Out(text)
+    }
+
     fn line(&self, paint: Paint, text: &str) -> Text {
         Text::Out(format!("{}\n", self.painted(paint, text)))
     }
@@ -452,6 +510,20 @@ impl Outcome {
     }
 }
 
+fn exercise_title(exercise: &ExerciseStarted) -> String {
+    let what = match exercise.part {
+        Part::Asked => "EXERCISE",
+        Part::SetUp => "SETTING UP",
+        Part::Undo => "UNDOING",
+    };
+    let choices = exercise.choices.join(" ");
+    format!("{what} [{}, {choices}]", exercise.name)
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
 fn host_text(label: &HostLabel) -> String {
     match &label.delegate {
         Some(delegate) => format!("{} -> {delegate}", label.host),
@@ -486,6 +558,8 @@ fn readable_lines(value: &Value) -> Vec<String> {
 pub struct Busy {
     task: String,
     hosts: Vec<String>,
+    /// What the last attempt of a task that is repeated printed.
+    said: Option<String>,
 }
 
 impl Busy {
@@ -494,7 +568,9 @@ impl Busy {
             Event::TaskStarted(task) => {
                 self.task.clone_from(&task.name);
                 self.hosts.clone_from(&task.hosts);
+                self.said = None;
             }
+            Event::Retrying { said, .. } if said.is_some() => self.said.clone_from(said),
             Event::HostDone { result, .. } => {
                 self.hosts.retain(|host| *host != result.host.host);
             }
@@ -516,8 +592,28 @@ impl Busy {
         if self.hosts.len() > NAMES_MAX {
             names = format!("{names} and {} more", self.hosts.len() - NAMES_MAX);
         }
-        Some(format!("{} … {names}", self.task))
+        Some(match &self.said {
+            Some(said) => format!("{} … {names}: {said}", self.task),
+            None => format!("{} … {names}", self.task),
+        })
     }
+
+    /// How far what is waited for is, in per cent, where it says so.
+    pub fn percent(&self) -> Option<f64> {
+        percent(self.said.as_deref()?)
+    }
+}
+
+/// Reads the first percentage of a line: `sync'ed: 42.2% (153940/261076)K`.
+pub fn percent(line: &str) -> Option<f64> {
+    let (before, _) = line.split_once('%')?;
+    let digits = before
+        .rfind(|each: char| !(each.is_ascii_digit() || each == '.'))
+        .map_or(before, |at| &before[at + 1..]);
+    digits
+        .parse()
+        .ok()
+        .filter(|percent| (0.0..=100.0).contains(percent))
 }
 
 #[cfg(test)]
@@ -709,5 +805,46 @@ mod tests {
         assert_eq!(busy.line().as_deref(), Some("t … s1, s2"));
         busy.apply(&done(Outcome::Ok, ResultShape::Plain, json!({})));
         assert_eq!(busy.line().as_deref(), Some("t … s2"));
+    }
+
+    fn retrying(said: &str) -> Event {
+        Event::Retrying {
+            id: TaskId(1),
+            host: HostLabel::new("s2"),
+            task: "t".to_owned(),
+            retries_left: 3,
+            said: Some(said.to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_live_task_shows_how_far_it_is_and_not_every_attempt() {
+        let line = "[=======>............] sync'ed: 42.2% (153940/261076)K";
+        let mut live = started("t");
+        if let Event::TaskStarted(task) = &mut live {
+            task.tags = vec!["setup".to_owned(), "live".to_owned()];
+        }
+        let text = out(&mut view(0), &[live.clone(), retrying(line)]);
+        assert!(!text.contains("RETRYING"), "{text}");
+        let text = out(&mut view(0), &[started("t"), retrying(line)]);
+        assert!(
+            text.contains("FAILED - RETRYING: [s2]: t (3 retries left)."),
+            "{text}"
+        );
+        let mut busy = Busy::default();
+        busy.apply(&live);
+        assert_eq!(busy.percent(), None);
+        busy.apply(&retrying(line));
+        assert_eq!(busy.percent(), Some(42.2));
+        assert!(busy.line().is_some_and(|shown| shown.ends_with(line)));
+    }
+
+    #[test]
+    fn a_percentage_is_one_between_nought_and_a_hundred() {
+        assert_eq!(percent("verified:  1.6% (1/2)K"), Some(1.6));
+        assert_eq!(percent("100%"), Some(100.0));
+        for none in ["no per cent", "%", "x% of it", "900%"] {
+            assert_eq!(percent(none), None, "{none}");
+        }
     }
 }

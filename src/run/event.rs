@@ -9,11 +9,15 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::recap::Recap;
+use super::recap::{Recap, Summary};
 use crate::base::diagnostic::Diagnostic;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// An exercise begins, whole or a part of it; what follows belongs to it.
+    ExerciseStarted(ExerciseStarted),
+    /// Exercises are over, those asked for and those on the way to them.
+    Summary(Summary),
     PlayStarted {
         /// The play's name, or its host patterns.
         name: String,
@@ -33,9 +37,12 @@ pub enum Event {
     },
     /// `until` does not hold yet.
     Retrying {
+        id: TaskId,
         host: HostLabel,
         task: String,
         retries_left: i64,
+        /// What the attempt printed last: of a task that waits, how far it is.
+        said: Option<String>,
     },
     /// `include_tasks` read a file for these hosts.
     Included {
@@ -51,6 +58,26 @@ pub enum Event {
     Warning(String),
     Interrupted,
     Finished(Recap),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExerciseStarted {
+    pub name: String,
+    pub title: String,
+    /// What was chosen, as `-e` would say it.
+    pub choices: Vec<String>,
+    pub part: Part,
+}
+
+/// What of an exercise is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What was asked for.
+    Asked,
+    /// Only set up, because another builds on it.
+    SetUp,
+    /// Undone, because it stands otherwise than another needs it.
+    Undo,
 }
 
 /// One start of a task: a task that is begun again, or by another host at its own pace,

@@ -129,6 +129,17 @@ pub fn task_scope(job: &Job) -> Scope {
     scope
 }
 
+/// What an attempt says of how far it is: its line with a percentage, else its last one.
+fn said(done: &Object) -> Option<String> {
+    let stdout = done.get("stdout")?.as_str()?;
+    let mut lines = stdout.lines().rev().map(str::trim);
+    let line = lines
+        .clone()
+        .find(|line| line.contains('%'))
+        .or_else(|| lines.find(|line| !line.is_empty()))?;
+    Some(line.to_owned())
+}
+
 /// One execution's working state.
 pub(super) struct Run<'run> {
     pub(super) services: &'run Services,
@@ -364,9 +375,15 @@ impl Run<'_> {
                 return Ok(done);
             }
             let event = Event::Retrying {
+                id: self.job.id,
                 host: self.label.clone(),
                 task: self.job.name.clone(),
                 retries_left: retries + 1 - attempt,
+                said: if self.is_secret(scope) {
+                    None
+                } else {
+                    said(&done)
+                },
             };
             let _ = self.events.send(event).await;
             sleep(delay).await;

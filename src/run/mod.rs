@@ -20,6 +20,7 @@ pub mod plan;
 pub mod recap;
 pub mod result;
 pub mod schedule;
+pub mod sequence;
 pub mod services;
 mod staged;
 pub mod tags;

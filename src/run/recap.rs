@@ -1,6 +1,7 @@
 //! Counts for each host, and the verdict on the whole run.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -59,6 +60,56 @@ impl Recap {
         self.0
             .values()
             .any(|counts| counts.failed > 0 || counts.unreachable > 0)
+    }
+}
+
+/// Several exercises, one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub lines: Vec<SummaryLine>,
+    pub took: Duration,
+}
+
+/// One exercise of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SummaryLine {
+    pub exercise: String,
+    /// What was chosen, as `-e` would say it.
+    pub choices: Vec<String>,
+    pub end: ExerciseEnd,
+    /// Over all hosts.
+    pub counts: Counts,
+    /// To where it begins: a reset, what it builds on.
+    pub prepared: Duration,
+    pub took: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExerciseEnd {
+    Done,
+    Failed,
+    /// Never begun, and why.
+    NotRun(String),
+}
+
+impl Summary {
+    pub fn has_failures(&self) -> bool {
+        self.lines.iter().any(|line| line.end != ExerciseEnd::Done)
+    }
+}
+
+impl Recap {
+    /// Adds all hosts up.
+    pub fn total(&self) -> Counts {
+        self.0.values().fold(Counts::default(), |sum, each| Counts {
+            ok: sum.ok + each.ok,
+            changed: sum.changed + each.changed,
+            unreachable: sum.unreachable + each.unreachable,
+            failed: sum.failed + each.failed,
+            skipped: sum.skipped + each.skipped,
+            rescued: sum.rescued + each.rescued,
+            ignored: sum.ignored + each.ignored,
+        })
     }
 }
 

@@ -163,7 +163,7 @@ pub struct MachineStatus {
 pub struct Lab {
     pub topology: Topology,
     pub folders: LabFolders,
-    cache_dir: PathBuf,
+    pub(super) cache_dir: PathBuf,
     /// Runs this program again for this lab.
     halab: Vec<String>,
 }
@@ -404,6 +404,7 @@ impl Lab {
             topology_key: self.topology_key(),
             boot: Some(manifest.boot.clone()),
             state_of: Some(name.to_owned()),
+            done: manifest.done.clone(),
             next_layer: old.next_layer,
             ..LabRecord::default()
         };
@@ -440,7 +441,7 @@ impl Lab {
         Ok(collect_garbage(&self.folders, &self.folders.record()?)?)
     }
 
-    fn save_state(
+    pub(super) fn save_state(
         &self,
         holder: Holder,
         name: &str,
@@ -639,7 +640,7 @@ impl Lab {
         snapshot::key(&self.topology)
     }
 
-    fn warm_key(&self, ingredients: &Ingredients) -> String {
+    pub(super) fn warm_key(&self, ingredients: &Ingredients) -> String {
         snapshot::key(&(
             &self.topology,
             self.image_stamps(),
@@ -717,7 +718,9 @@ impl Lab {
                 })?;
             let mut stacked = Vec::new();
             for (layers, disk) in below.iter().zip(&machine.disks) {
-                *next_layer += 1;
+                // A layer may end up beside another lab's, in the cache or in a third lab: the
+                // time makes its name one that nobody else gives.
+                *next_layer = (*next_layer + 1).max(unix_micros());
                 let name = format!("{}-{}.{next_layer}.qcow2", machine.name, disk.name);
                 let bytes = disk_bytes(&folder.join(layers.top()))?;
                 let overlay = qcow2::empty_overlay(bytes, layers.top());
@@ -947,6 +950,10 @@ fn check_snapshot_name(name: &str) -> Result<(), LabError> {
     } else {
         Err(LabError::SnapshotName { name: name.into() })
     }
+}
+
+fn unix_micros() -> u64 {
+    u64::try_from(unix_now().as_micros()).unwrap_or(u64::MAX)
 }
 
 fn unix_now() -> Duration {

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod apt;
 pub mod argv;
+pub mod checkpoint;
 pub mod console;
 pub mod control;
 pub mod doctor;

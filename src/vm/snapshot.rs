@@ -19,6 +19,7 @@ use super::state::{
     BootFiles, LabFolders, LabRecord, StateError, create_folder, link_or_copy, read_json,
     write_json,
 };
+use crate::playbook::exercise::Done;
 
 /// The state every lab begins in.
 pub const CLEAN: &str = "clean";
@@ -26,7 +27,7 @@ pub const CLEAN: &str = "clean";
 pub const LAST: &str = "last";
 const MANIFEST_FILE: &str = "manifest.json";
 /// Raised when machines saved by an earlier halab would not fit.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// One saved state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub struct Manifest {
     /// Whether the guests have keys that are not this lab's.
     pub foreign_keys: bool,
     pub created_unix: u64,
+    /// The exercises that stand on the machines.
+    #[serde(default)]
+    pub done: Vec<Done>,
 }
 
 impl Manifest {
@@ -58,6 +62,7 @@ impl Manifest {
             build: None,
             foreign_keys: false,
             created_unix,
+            done: record.done.clone(),
         }
     }
 
@@ -187,16 +192,31 @@ impl WarmEntry {
 
     /// Puts a lab's snapshot into the cache, in place of an earlier one.
     pub fn publish(&self, folders: &LabFolders, name: &str) -> Result<(), StateError> {
+        match Manifest::read(&folders.snapshot(name))? {
+            Some(manifest) => self.put(folders, name, &manifest),
+            None => Ok(()),
+        }
+    }
+
+    /// The same for a state whose guests have the keys of this lab.
+    pub fn publish_for_others(&self, folders: &LabFolders, name: &str) -> Result<(), StateError> {
+        match Manifest::read(&folders.snapshot(name))? {
+            Some(mut manifest) => {
+                manifest.foreign_keys = true;
+                self.put(folders, name, &manifest)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn put(&self, folders: &LabFolders, name: &str, manifest: &Manifest) -> Result<(), StateError> {
         let from = folders.snapshot(name);
-        let Some(manifest) = Manifest::read(&from)? else {
-            return Ok(());
-        };
         let unfinished = self
             .folder
             .with_extension(format!("unfinished-{}", std::process::id()));
         let _ = fs::remove_dir_all(&unfinished);
         create_folder(&unfinished)?;
-        link_state(&manifest, &folders.disks(), &from, &unfinished, &unfinished)?;
+        link_state(manifest, &folders.disks(), &from, &unfinished, &unfinished)?;
         manifest.write(&unfinished)?;
         let _ = fs::remove_dir_all(&self.folder);
         fs::rename(&unfinished, &self.folder).map_err(|source| StateError::File {

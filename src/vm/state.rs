@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use super::argv::{DISKS_FOLDER, machine_folder};
 use super::layers::Layers;
 use super::spec::Accelerator;
+use crate::playbook::exercise::Done;
 
 const RECORD_FILE: &str = "lab.json";
 const LOCK_FILE: &str = "lock";
@@ -75,9 +76,12 @@ pub struct LabRecord {
     pub boot: Option<BootFiles>,
     /// The snapshot the machines were last put into.
     pub state_of: Option<String>,
+    /// The exercises that halab set up on the machines since, oldest first.
+    #[serde(default)]
+    pub done: Vec<Done>,
     /// Each machine's disks in the order of the topology.
     pub disks: BTreeMap<String, Vec<Layers>>,
-    /// The number in the next layer's name.
+    /// The number in the last layer's name: microseconds since 1970, or one more than before.
     pub next_layer: u64,
     #[serde(default)]
     pub faults: Faults,

@@ -256,3 +256,25 @@ fn a_loop_of_includes() {
         &["more.yml:1:", "topology.yml"],
     );
 }
+
+#[test]
+fn an_exercise_that_is_not_there_does_not_begin() {
+    let said = Lab::new("goto").halab(["goto", "01-lvs-rd"]).failure(2);
+    assert!(said.contains("there is no exercise `01-lvs-rd`"), "{said}");
+    assert!(said.contains("did you mean `01-lvs-dr`"), "{said}");
+    let said = Lab::new("goto")
+        .halab(["goto", "01-lvs-dr", "--tools", "both"])
+        .failure(2);
+    assert!(said.contains("one set of tools"), "{said}");
+}
+
+#[test]
+fn both_tools_are_for_whole_exercises() {
+    let said = Lab::new("both")
+        .halab(["run", "01-lvs-dr", "--tools", "both", "--check"])
+        .failure(2);
+    assert!(
+        said.contains("`--tools both` runs whole exercises"),
+        "{said}"
+    );
+}

@@ -37,6 +37,7 @@ const SHELLS: &[&str] = &[
     "src/remote/openssh.rs",
     "src/remote/reconnect.rs",
     "src/report/progress.rs",
+    "src/report/recorder.rs",
     "src/cli/exercises.rs",
     "src/cli/topology.rs",
     "src/vm/checkpoint.rs",

@@ -120,6 +120,9 @@ pub struct Run {
     /// Of several exercises, go on after one that failed.
     #[arg(long)]
     pub continue_on_error: bool,
+    /// Write what was run and seen into one file that a browser opens offline.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
     #[command(flatten)]
     pub options: RunOptions,
 }

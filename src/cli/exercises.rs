@@ -19,7 +19,7 @@ use super::exit::Exit;
 use super::hosts::HostPool;
 use super::playbook::{
     Refusal, Target, ask, exercise_names, flags, host_pool, interrupt, path_of, reporter,
-    run_flags, show,
+    run_flags, show, write_report,
 };
 use super::settings::Settings;
 use super::topology::{self, RunningLab};
@@ -33,6 +33,7 @@ use crate::playbook::render::Renderer;
 use crate::playbook::vars::{self, Known, Layer};
 use crate::playbook::{self};
 use crate::remote::agent_file::AgentFile;
+use crate::report::recorder::Recorder;
 use crate::report::reporter::Reporter;
 use crate::run::dispatcher::{Dispatcher, Verdict, Wishes};
 use crate::run::event::{Event, ExerciseStarted, Part};
@@ -159,7 +160,7 @@ struct Session<'s> {
     options: &'s RunOptions,
     running: RunningLab,
     hosts: Arc<HostPool>,
-    reporter: Box<dyn Reporter>,
+    reporter: Recorder,
     interrupt: watch::Receiver<bool>,
     summary: Summary,
     /// What is known of the machines.
@@ -223,7 +224,8 @@ pub(super) fn run(
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     let exit = runtime.block_on(async {
         let begun = Instant::now();
-        let mut session = Session::open(&reader, &args.options, "run").await?;
+        let mut session =
+            Session::open(&reader, &args.options, "run", args.report.is_some()).await?;
         if several {
             session.keep_before().await?;
         }
@@ -236,6 +238,7 @@ pub(super) fn run(
                 .reporter
                 .report(&Event::Summary(session.summary.clone()));
         }
+        write_report(args, &session.reporter, exit != Exit::Done)?;
         anyhow::Ok(exit)
     })?;
     Ok(exit)
@@ -278,7 +281,7 @@ pub(super) fn goto(settings: &Settings, args: &args::Goto) -> Result<Exit, Refus
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     let exit = runtime.block_on(async {
         let begun = Instant::now();
-        let mut session = Session::open(&reader, &options, "goto").await?;
+        let mut session = Session::open(&reader, &options, "goto", false).await?;
         let wanted = &variant.catalogue[&args.exercise];
         let verdict = session.begin(&variant, wanted).await?;
         if verdict != Verdict::Done {
@@ -331,6 +334,7 @@ impl<'s> Session<'s> {
         reader: &'s Reader<'s>,
         options: &'s RunOptions,
         command: &str,
+        keeps_events: bool,
     ) -> anyhow::Result<Self> {
         let settings = reader.settings;
         // Held until the end: nobody else may change the machines meanwhile.
@@ -344,7 +348,7 @@ impl<'s> Session<'s> {
             options,
             hosts: Arc::new(host_pool(settings, Some(&running))?),
             running,
-            reporter: reporter(settings),
+            reporter: Recorder::new(reporter(settings), keeps_events),
             interrupt: interrupt().context("failed to listen for signals")?,
             summary: Summary::default(),
             ground,
@@ -485,13 +489,20 @@ impl<'s> Session<'s> {
             }
         }
         self.running.lab.set_under_way(&self.running.lock, None)?;
-        self.in_lab(move |running| {
-            let progress = progress::for_user(running.json);
-            running
-                .lab
-                .keep_checkpoint(&running.lock, &checkpoint, &*progress)
-        })
-        .await?;
+        let kept = self
+            .in_lab(move |running| {
+                let progress = progress::for_user(running.json);
+                running
+                    .lab
+                    .keep_checkpoint(&running.lock, &checkpoint, &*progress)
+            })
+            .await;
+        if let Err(error) = kept {
+            // The machines are where they should be; only the next time takes as long.
+            super::note(&format!(
+                "the state is not kept for the next time: {error:#}"
+            ));
+        }
         Ok(Verdict::Done)
     }
 
@@ -663,7 +674,7 @@ impl<'s> Session<'s> {
         };
         let begun = Instant::now();
         let mut counting = Counting {
-            inner: &mut *self.reporter,
+            inner: &mut self.reporter,
             recap: Recap::default(),
         };
         let mut dispatcher = Dispatcher::new(

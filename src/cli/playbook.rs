@@ -26,9 +26,11 @@ use crate::playbook::render::Renderer;
 use crate::playbook::vars::{self, Known, RunFlags};
 use crate::playbook::{self, files::SourceLoader};
 use crate::remote::agent_file::AgentFile;
+use crate::report::html::{Heading, page, utc};
 use crate::report::json::{JsonLines, problem_json};
 use crate::report::plain::Plain;
 use crate::report::progress::Progress;
+use crate::report::recorder::Recorder;
 use crate::report::reporter::Reporter;
 use crate::report::view::{COLUMNS_MIN, Style};
 use crate::run::connection::Connection;
@@ -36,7 +38,7 @@ use crate::run::dispatcher::{Ask, Dispatcher, StepAnswer, Verdict, Wishes};
 use crate::run::listing::Listing;
 use crate::run::services::{Flags, Services};
 use crate::run::tags::Selection;
-use crate::vm::state::folder_for_sockets;
+use crate::vm::state::{folder_for_sockets, write_whole};
 
 /// Why nothing was run.
 pub(super) enum Refusal {
@@ -172,20 +174,16 @@ fn prepare_and_run(settings: &Settings, args: &args::Run) -> Result<Exit, Refusa
             hosts: Arc::new(host_pool(settings, lab.as_ref())?),
             flags: flags(settings, options),
         });
-        let mut reporter = reporter(settings);
+        let mut recorder = Recorder::new(reporter(settings), args.report.is_some());
         let interrupt = interrupt().context("failed to listen for signals")?;
-        let mut dispatcher = Dispatcher::new(
-            services,
-            inventory,
-            known,
-            wishes,
-            &mut *reporter,
-            interrupt,
-        );
+        let mut dispatcher =
+            Dispatcher::new(services, inventory, known, wishes, &mut recorder, interrupt);
         if options.step {
             dispatcher = dispatcher.asking(ask());
         }
-        anyhow::Ok(dispatcher.run(&playbook).await)
+        let verdict = dispatcher.run(&playbook).await;
+        write_report(args, &recorder, verdict != Verdict::Done)?;
+        anyhow::Ok(verdict)
     })?;
     Ok(match verdict {
         Verdict::Done => Exit::Done,
@@ -398,6 +396,32 @@ pub(super) fn reporter(settings: &Settings) -> Box<dyn Reporter> {
     } else {
         Box::new(plain)
     }
+}
+
+/// Writes the page that `--report` asked for.
+pub(super) fn write_report(
+    args: &args::Run,
+    recorder: &Recorder,
+    failed: bool,
+) -> anyhow::Result<()> {
+    let Some(path) = &args.report else {
+        return Ok(());
+    };
+    let took = recorder.begun().elapsed();
+    let began = SystemTime::now().checked_sub(took).unwrap_or(UNIX_EPOCH);
+    let unix = began
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let heading = Heading {
+        title: format!("halab run {}", args.playbooks.join(" ")),
+        began: format!("Begun {}", utc(unix)),
+        took,
+        failed,
+    };
+    let page = page(&heading, recorder.events()).context("failed to write the report's page")?;
+    write_whole(path, page.as_bytes(), 0o644)?;
+    super::note(&format!("the report is in {}", path.display()));
+    Ok(())
 }
 
 /// Becomes true with Ctrl-C or a polite kill.

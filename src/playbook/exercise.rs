@@ -149,10 +149,10 @@ mod tests {
         (
             "04.yml",
             "- hosts: localhost\n  vars_files: [vars/all.yml]\n  vars:\n    exercise:\n      title: DRBD\n      \
-             needs: [03]\n      choices: {replication: '{{ replication }}'}\n  tasks: []\n",
+             needs: [03-ha]\n      choices: {replication: '{{ replication }}'}\n  tasks: []\n",
         ),
         (
-            "03.yml",
+            "03-ha.yml",
             "- hosts: localhost\n  vars_files: [vars/all.yml]\n  tasks: []\n",
         ),
     ];
@@ -179,18 +179,18 @@ mod tests {
 
     #[test]
     fn choices_are_what_the_play_would_see() {
-        let plain = read("04", &[], &["03", "04"]).expect("read");
-        assert_eq!(plain.needs, ["03"]);
+        let plain = read("04", &[], &["03-ha", "04"]).expect("read");
+        assert_eq!(plain.needs, ["03-ha"]);
         assert_eq!(plain.choices["replication"], "agent");
-        let typed = read("04", &["tools=native"], &["03", "04"]).expect("read");
+        let typed = read("04", &["tools=native"], &["03-ha", "04"]).expect("read");
         assert_eq!(typed.choices["replication"], "native");
-        let mixed = read("04", &["replication=native"], &["03", "04"]).expect("read");
+        let mixed = read("04", &["replication=native"], &["03-ha", "04"]).expect("read");
         assert_eq!(mixed.choices["replication"], "native");
     }
 
     #[test]
     fn without_a_header_the_tools_are_the_choice() {
-        let exercise = read("03", &["tools=native"], &["03"]).expect("read");
+        let exercise = read("03-ha", &["tools=native"], &["03-ha"]).expect("read");
         assert_eq!(exercise.choices["tools"], "native");
         assert!(exercise.needs.is_empty());
     }
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_need_that_is_no_exercise_is_said_with_its_place() {
         let problems = read("04", &[], &["04", "03-linux-ha"]).expect_err("refused");
-        assert!(problems[0].message.contains("no exercise `03`"));
+        assert!(problems[0].message.contains("no exercise `03-ha`"));
         assert!(problems[0].origin.is_some());
     }
 }

@@ -541,7 +541,7 @@ fn side(value: &Value) -> String {
 }
 
 /// Text by its lines, a list by its items, anything else as indented JSON.
-fn readable_lines(value: &Value) -> Vec<String> {
+pub(super) fn readable_lines(value: &Value) -> Vec<String> {
     match value {
         Value::String(text) => text.lines().map(str::to_owned).collect(),
         Value::Array(items) => items.iter().flat_map(readable_lines).collect(),

@@ -14,6 +14,10 @@ use super::snapshot::{self, Manifest, WarmEntry};
 use super::state::LabLock;
 use crate::playbook::exercise::Done;
 
+/// Checkpoints kept: the beginnings of all exercises with both sets of tools. Each has the memory
+/// of all machines.
+const CHECKPOINTS_MAX: usize = 12;
+
 /// Where a checkpoint is, or will be.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
@@ -33,7 +37,7 @@ impl Lab {
     ) -> Checkpoint {
         let key = snapshot::key(&(self.warm_key(ingredients), "checkpoint", made_of));
         Checkpoint {
-            entry: WarmEntry::new(&self.cache_dir, &key),
+            entry: WarmEntry::checkpoint(&self.cache_dir, &key),
             key,
             name: name.to_owned(),
         }
@@ -52,6 +56,13 @@ impl Lab {
             return Ok(false);
         }
         self.load(lock, &checkpoint.name, progress)?;
+        if !is_own {
+            // The guests have got this lab's keys; the next time they need not.
+            let holder = self.holder().ok_or(LabError::NotUp)?;
+            let build = Some(checkpoint.key.clone());
+            self.save_state(holder, &checkpoint.name, lifecycle::SAVE, build, progress)?;
+            progress.done();
+        }
         Ok(true)
     }
 
@@ -70,6 +81,7 @@ impl Lab {
         checkpoint
             .entry
             .publish_for_others(&self.folders, &checkpoint.name)?;
+        checkpoint.entry.prune(CHECKPOINTS_MAX);
         Ok(())
     }
 

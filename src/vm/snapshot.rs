@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -27,7 +28,7 @@ pub const CLEAN: &str = "clean";
 pub const LAST: &str = "last";
 const MANIFEST_FILE: &str = "manifest.json";
 /// Raised when machines saved by an earlier halab would not fit.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 2;
 
 /// One saved state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,6 +183,31 @@ impl WarmEntry {
         }
     }
 
+    /// The place of a state that somebody's exercises led to.
+    pub fn checkpoint(cache_dir: &Path, key: &str) -> Self {
+        Self {
+            folder: cache_dir.join("checkpoints").join(key),
+        }
+    }
+
+    /// Deletes the oldest entries beside this one, so that only so many are left.
+    pub fn prune(&self, left: usize) {
+        let Some(entries) = self.folder.parent().and_then(|all| fs::read_dir(all).ok()) else {
+            return;
+        };
+        let mut by_age: Vec<_> = entries
+            .flatten()
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .filter(|(_, path)| *path != self.folder)
+            .collect();
+        by_age.sort();
+        let surplus = (by_age.len() + 1).saturating_sub(left);
+        for (_, path) in by_age.into_iter().take(surplus) {
+            // Labs that took it have links of their own; one that stays only takes space.
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+
     pub fn manifest(&self) -> Result<Option<Manifest>, StateError> {
         Manifest::read(&self.folder)
     }
@@ -256,9 +282,16 @@ fn link_state(
     to_memory: &Path,
 ) -> Result<(), StateError> {
     for file in manifest.files() {
-        let to = to_disks.join(&file);
+        let (from, to) = (disks.join(&file), to_disks.join(&file));
         if !to.exists() {
-            link_or_copy(&disks.join(&file), &to)?;
+            link_or_copy(&from, &to)?;
+        } else if !is_same(&from, &to).unwrap_or(false) {
+            // Labs of before layers had names that nobody else gives.
+            return Err(StateError::File {
+                what: "take over",
+                path: from,
+                source: io::Error::other(format!("{} is another layer", to.display())),
+            });
         }
     }
     for machine in manifest.disks.keys() {
@@ -266,6 +299,15 @@ fn link_state(
         link_or_copy(&memory.join(&file), &to_memory.join(&file))?;
     }
     Ok(())
+}
+
+/// Whether two names are of one file, or of a copy of it.
+fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
+    let (first, second) = (fs::metadata(one)?, fs::metadata(other)?);
+    if (first.dev(), first.ino()) == (second.dev(), second.ino()) {
+        return Ok(true);
+    }
+    Ok(first.len() == second.len() && fs::read(one)? == fs::read(other)?)
 }
 
 /// Gives a snapshot that is whole its name, in place of an earlier one of that name.
@@ -342,6 +384,40 @@ mod tests {
         let memory = fs::read(second.snapshot(CLEAN).join("one.ram")).expect("there");
         assert_eq!(memory, b"memory");
         assert!(second.disks().join("one-sda.1").exists());
+    }
+
+    #[test]
+    fn a_layer_of_the_same_name_is_not_taken_for_the_other() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (first, second) = (lab(dir.path(), "first"), lab(dir.path(), "second"));
+        saved(&first);
+        let entry = WarmEntry::new(&dir.path().join("cache"), "k");
+        entry.publish_for_others(&first, CLEAN).expect("published");
+        fs::write(second.disks().join("one-sda.1"), "somebody's own").expect("written");
+        let refused = entry.adopt(&second, CLEAN).expect_err("another layer");
+        assert!(refused.to_string().contains("one-sda.1"), "{refused}");
+        assert!(list(&second).is_empty());
+        fs::write(second.disks().join("one-sda.1"), "one-sda.1").expect("written");
+        assert!(entry.adopt(&second, CLEAN).expect("adopted"));
+        assert!(list(&second)[0].1.foreign_keys);
+        assert!(!list(&first)[0].1.foreign_keys);
+    }
+
+    #[test]
+    fn only_so_many_checkpoints_are_kept() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let first = lab(dir.path(), "first");
+        saved(&first);
+        let entry = |key: &str| WarmEntry::checkpoint(&dir.path().join("cache"), key);
+        for key in ["a", "b", "c"] {
+            entry(key).publish_for_others(&first, CLEAN).expect("kept");
+        }
+        entry("b").prune(1);
+        let there: Vec<bool> = ["a", "b", "c"]
+            .iter()
+            .map(|key| entry(key).is_there())
+            .collect();
+        assert_eq!(there, [false, true, false]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod ipvs;
 mod kills;
 mod modules;
 mod rootless;
+mod sequence;
 #[path = "../support/mod.rs"]
 mod support;
 mod topology;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     trials.extend(rootless::trials());
     trials.extend(exercises::trials());
     trials.extend(capture::trials());
+    trials.extend(sequence::trials());
     trials.extend(ipvs::trials());
     if !arguments.list
         && std::env::var_os(support::guest::GIVEN_GUEST).is_none()

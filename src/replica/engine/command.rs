@@ -418,7 +418,14 @@ impl Engine {
             *current = current.held_as(Role::Secondary);
             backing.unsaved = true;
         }
-        // What was marked must outlive the activity log, which counts for a Primary only.
+        // What was marked, and the data itself, must outlive the activity log, which counts
+        // for a Primary only.
+        if self.disk.is_some() {
+            self.save(Save {
+                flush_data: true,
+                writes: Vec::new(),
+            });
+        }
         self.save_bitmap();
         self.change(wanted);
         self.save_flags();

@@ -418,8 +418,9 @@ impl Engine {
             Bytes::from(saving.transaction.encode()),
         )];
         if self.breakage != Some(Breakage::WriteBeforeLog) {
+            // What left the log is not looked at after a crash: its data must be stable.
             self.save(Save {
-                flush_data: false,
+                flush_data: !saving.evicted.is_empty(),
                 writes,
             });
         }

@@ -51,7 +51,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             declared::every_setting,
         ),
         with_guest(
-            "ten_thousand_servers_are_set_up_as_fast",
+            "ten_thousand_servers_are_set_up_alike_and_timed",
             speed::ten_thousand_servers,
         ),
         with_guest(

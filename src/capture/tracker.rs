@@ -826,13 +826,13 @@ mod tests {
         let mut frames = tunnelled();
         let late = frames.split_off(5);
         let mut tracker = Tracker::new(names(), vec![Interface::default()]);
-        let mut take = |tracker: &mut Tracker, at: u64, frame: &[u8]| {
+        let take = |tracker: &mut Tracker, at: u64, frame: &[u8]| {
             tracker.take(Duration::from_millis(at), 0, frame, 60);
         };
         for frame in &frames {
             take(&mut tracker, 0, frame);
         }
-        tracker.tick(Duration::from_millis(2000));
+        tracker.tick(Duration::from_secs(2));
         assert_eq!(tracker.events(), []);
         for frame in &late {
             take(&mut tracker, 2100, frame);

@@ -24,7 +24,6 @@ use crate::vm::console;
 use crate::vm::forward::{ForwardSpec, forward as run_forward, open_forwards};
 use crate::vm::image::ensure_image;
 use crate::vm::lab::{Ingredients, Lab, MachineStatus, UpOutcome};
-use crate::vm::lifecycle::MachineState;
 use crate::vm::netns::{self, Holder, NetnsError};
 use crate::vm::progress::{self, Progress};
 use crate::vm::remote::LabRemote;
@@ -332,11 +331,11 @@ pub fn status(settings: &Settings) -> anyhow::Result<Exit> {
 
 impl Status {
     fn word(&self) -> &'static str {
-        let alive = |state| matches!(state, MachineState::Running | MachineState::Paused);
+        let wanted = |machine: &MachineStatus| machine.state.is_wanted();
         match self.holder {
             None => "down",
             Some(_) if self.record.unfinished.is_some() => "half way up",
-            Some(_) if self.machines.iter().all(|machine| alive(machine.state)) => "up",
+            Some(_) if self.machines.iter().all(wanted) => "up",
             Some(_) => "partly up",
         }
     }
@@ -451,6 +450,12 @@ fn broken(faults: &Faults) -> Vec<String> {
                 .killed
                 .iter()
                 .map(|machine| format!("{machine} killed")),
+        )
+        .chain(
+            faults
+                .shut_down
+                .iter()
+                .map(|machine| format!("{machine} shut down")),
         )
         .collect()
 }

@@ -16,7 +16,7 @@ use super::guest::{self, GuestKeys};
 use super::layers::Layers;
 use super::lifecycle::Phase;
 use super::netns::Holder;
-use super::process::{in_namespace_of, kill_and_wait};
+use super::process::{in_namespace_of, kill_and_wait, wait_for_end};
 use super::qmp::{Qmp, QmpError};
 use super::spec::Machine;
 use super::state::{BootFiles, LabFolders, StateError, create_folder, write_whole};
@@ -33,6 +33,8 @@ const BOOT_DEADLINE: Duration = Duration::from_secs(900);
 const WAKE_DEADLINE: Duration = Duration::from_secs(120);
 /// For a guest that runs and has nothing to do but this.
 const CLOCK_DEADLINE: Duration = Duration::from_secs(5);
+/// A guest shuts down in two seconds; one with a stuck service gets systemd's own limit for it.
+const SHUT_DOWN_DEADLINE: Duration = Duration::from_secs(120);
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 /// As much of a log as shows a cause.
 const TAIL_LINES: usize = 12;
@@ -57,6 +59,8 @@ pub enum MachineError {
     },
     #[error(transparent)]
     State(#[from] StateError),
+    #[error("it did not shut down; is it still starting?")]
+    ShutDown(#[source] io::Error),
     #[error("failed to kill QEMU")]
     Kill(#[source] io::Error),
 }
@@ -165,6 +169,17 @@ impl<'lab> MachineDriver<'lab> {
     pub fn kill(&self) -> Result<(), MachineError> {
         *self.connection() = None;
         kill_and_wait(&self.pids(), KILL_DEADLINE).map_err(MachineError::Kill)
+    }
+
+    /// Has the guest shut itself down in order, and waits for QEMU's end. A paused guest goes on first.
+    pub fn shut_down(&self) -> Result<(), MachineError> {
+        let pids = self.pids();
+        self.with_qmp(|qmp| {
+            qmp.resume()?;
+            qmp.shut_down()
+        })?;
+        *self.connection() = None;
+        wait_for_end(&pids, SHUT_DOWN_DEADLINE).map_err(MachineError::ShutDown)
     }
 
     fn connection(&self) -> MutexGuard<'_, Option<Qmp>> {

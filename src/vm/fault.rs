@@ -76,6 +76,21 @@ impl Lab {
         Ok(changed)
     }
 
+    /// Has a machine shut itself down, and waits until it has.
+    pub fn shut_down(&self, _lock: &LabLock, machine: &str) -> Result<bool, LabError> {
+        let (holder, mut record) = self.running(machine)?;
+        let driver = self.driver(holder, self.machine(machine)?);
+        // First, so that a kill of this very process does not make it look like a crash.
+        record.faults.shut_down.insert(machine.to_owned());
+        record.faults.paused.remove(machine);
+        record.faults.links_down.retain(|(name, _)| name != machine);
+        self.folders.save_record(&record)?;
+        driver
+            .shut_down()
+            .map_err(|source| acting(machine, source))?;
+        Ok(true)
+    }
+
     /// Gives a machine without power its power back: it boots from its disks as they are.
     pub fn power_on(
         &self,
@@ -107,6 +122,7 @@ impl Lab {
         )?;
         progress.done();
         record.faults.killed.remove(machine);
+        record.faults.shut_down.remove(machine);
         self.folders.save_record(&record)?;
         Ok(true)
     }
@@ -195,10 +211,10 @@ impl Lab {
         let holder = self.holder().ok_or(LabError::NotUp)?;
         let record = self.folders.record()?;
         if self.driver(holder, spec).pid().is_none() {
-            let killed = record.faults.killed.contains(machine);
+            let ended_by = record.faults.ended_by(machine);
             return Err(LabError::MachineIs {
                 machine: machine.to_owned(),
-                state: MachineState::judge(MachineProcess::Gone, record.up, killed),
+                state: MachineState::judge(MachineProcess::Gone, record.up, ended_by),
             });
         }
         Ok((holder, record))

@@ -836,8 +836,8 @@ impl Lab {
                     .map_or(MachineProcess::Gone, |process| {
                         self.ask_qemu(name, process.pid)
                     });
-                let killed = record.faults.killed.contains(name);
-                let state = MachineState::judge(process, lab_is_up, killed);
+                let ended_by = record.faults.ended_by(name);
+                let state = MachineState::judge(process, lab_is_up, ended_by);
                 (name.to_owned(), state)
             })
             .collect()

@@ -27,6 +27,8 @@ pub enum MachineState {
     Paused,
     /// Its power was cut by a fault.
     Killed,
+    /// It was asked to shut down, and did.
+    ShutDown,
     /// Its QEMU is gone and nobody asked for that.
     Crashed,
 }
@@ -38,20 +40,35 @@ impl MachineState {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Killed => "killed",
+            Self::ShutDown => "shut down",
             Self::Crashed => "crashed",
         }
     }
 
-    /// Judges from what is there, whether the lab is up, and whether a fault cut the power.
-    pub fn judge(process: MachineProcess, lab_is_up: bool, was_killed: bool) -> Self {
-        match process {
-            MachineProcess::Paused => Self::Paused,
-            MachineProcess::Running => Self::Running,
-            MachineProcess::Gone if !lab_is_up => Self::Off,
-            MachineProcess::Gone if was_killed => Self::Killed,
-            MachineProcess::Gone => Self::Crashed,
+    /// Judges from what is there, whether the lab is up, and what was done to the machine.
+    pub fn judge(process: MachineProcess, lab_is_up: bool, ended_by: EndedBy) -> Self {
+        match (process, ended_by) {
+            (MachineProcess::Paused, _) => Self::Paused,
+            (MachineProcess::Running, _) => Self::Running,
+            (MachineProcess::Gone, _) if !lab_is_up => Self::Off,
+            (MachineProcess::Gone, EndedBy::Kill) => Self::Killed,
+            (MachineProcess::Gone, EndedBy::ShutDown) => Self::ShutDown,
+            (MachineProcess::Gone, EndedBy::Nobody) => Self::Crashed,
         }
     }
+
+    /// Whether the machine is as somebody wants it: there, or asked to be away.
+    pub fn is_wanted(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::ShutDown)
+    }
+}
+
+/// Who asked for a machine's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    Nobody,
+    Kill,
+    ShutDown,
 }
 
 /// What is there of a machine.
@@ -66,7 +83,7 @@ pub enum MachineProcess {
 /// What `up` has to do, judged from all machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpPlan {
-    /// Nothing: all run.
+    /// Nothing: all run, or were shut down.
     Nothing,
     /// All are there, some paused without a fault that says so: let them go on.
     Resume,
@@ -77,9 +94,10 @@ pub enum UpPlan {
 impl UpPlan {
     /// `paused_by_fault` are the machines somebody froze on purpose.
     pub fn new(machines: &[(String, MachineState)], paused_by_fault: &BTreeSet<String>) -> Self {
-        let alive =
-            |state: MachineState| matches!(state, MachineState::Running | MachineState::Paused);
-        if !machines.iter().all(|(_, state)| alive(*state)) {
+        let all_away = machines
+            .iter()
+            .all(|(_, state)| *state == MachineState::ShutDown);
+        if all_away || !machines.iter().all(|(_, state)| state.is_wanted()) {
             Self::Load
         } else if machines
             .iter()
@@ -326,19 +344,29 @@ mod tests {
     fn a_machine_is_judged_by_what_is_there_and_what_was_asked() {
         use MachineProcess::{Gone, Paused, Running};
         assert_eq!(
-            MachineState::judge(Running, true, false),
+            MachineState::judge(Running, true, EndedBy::Nobody),
             MachineState::Running
         );
         assert_eq!(
-            MachineState::judge(Paused, true, true),
+            MachineState::judge(Paused, true, EndedBy::Kill),
             MachineState::Paused
         );
-        assert_eq!(MachineState::judge(Gone, true, true), MachineState::Killed);
         assert_eq!(
-            MachineState::judge(Gone, true, false),
+            MachineState::judge(Gone, true, EndedBy::Kill),
+            MachineState::Killed
+        );
+        assert_eq!(
+            MachineState::judge(Gone, true, EndedBy::ShutDown),
+            MachineState::ShutDown
+        );
+        assert_eq!(
+            MachineState::judge(Gone, true, EndedBy::Nobody),
             MachineState::Crashed
         );
-        assert_eq!(MachineState::judge(Gone, false, false), MachineState::Off);
+        assert_eq!(
+            MachineState::judge(Gone, false, EndedBy::Nobody),
+            MachineState::Off
+        );
     }
 
     #[test]

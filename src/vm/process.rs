@@ -126,6 +126,11 @@ pub fn kill_and_wait(pids: &[i32], deadline: Duration) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
+    wait_for_end(pids, deadline)
+}
+
+/// Waits until processes are gone.
+pub fn wait_for_end(pids: &[i32], deadline: Duration) -> io::Result<()> {
     let end = Instant::now() + deadline;
     let left = |end: Instant| end.saturating_duration_since(Instant::now());
     if pids.iter().all(|pid| ends_within(*pid, left(end))) {
@@ -133,7 +138,7 @@ pub fn kill_and_wait(pids: &[i32], deadline: Duration) -> io::Result<()> {
     }
     Err(io::Error::new(
         io::ErrorKind::TimedOut,
-        "a killed process is still there",
+        "a process that should have ended is still there",
     ))
 }
 

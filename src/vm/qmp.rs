@@ -177,6 +177,28 @@ impl Qmp {
         self.execute(&qmp::cont {}).map(drop)
     }
 
+    /// Presses Ctrl-Alt-Del, and has QEMU end where the machine would start over. A power button
+    /// needs somebody in the guest who listens to it; this reaches its init itself.
+    pub fn shut_down(&mut self) -> Result<(), QmpError> {
+        self.execute(&qmp::set_action {
+            reboot: Some(qmp::RebootAction::shutdown),
+            shutdown: None,
+            panic: None,
+            watchdog: None,
+        })?;
+        let keys = [
+            qmp::QKeyCode::ctrl,
+            qmp::QKeyCode::alt,
+            qmp::QKeyCode::delete,
+        ];
+        let keys = keys.map(|data| qmp::KeyValue::qcode(qmp::QKeyCodeWrapper { data }));
+        self.execute(&qmp::send_key {
+            keys: keys.into(),
+            hold_time: None,
+        })
+        .map(drop)
+    }
+
     pub fn set_link(&mut self, nic: &str, up: bool) -> Result<(), QmpError> {
         let name = nic.to_owned();
         self.execute(&qmp::set_link { name, up }).map(drop)

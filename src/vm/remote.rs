@@ -44,6 +44,7 @@ enum Wanted {
     Paused,
     Killed,
     Restarted,
+    Stopped,
 }
 
 impl LabRemote {
@@ -84,6 +85,7 @@ impl LabRemote {
             Wanted::Running => state != MachineState::Running,
             Wanted::Paused => state != MachineState::Paused,
             Wanted::Killed => matches!(state, MachineState::Running | MachineState::Paused),
+            Wanted::Stopped => matches!(state, MachineState::Running | MachineState::Paused),
             Wanted::Restarted => true,
         };
         if check || !changes {
@@ -94,6 +96,7 @@ impl LabRemote {
             (Wanted::Running, _) => lab.power_on(lock, name, &Quiet),
             (Wanted::Paused, _) => lab.set_paused(lock, name, true),
             (Wanted::Killed, _) => lab.kill(lock, name),
+            (Wanted::Stopped, _) => lab.shut_down(lock, name),
             (Wanted::Restarted, _) => {
                 lab.kill(lock, name)?;
                 lab.power_on(lock, name, &Quiet)
@@ -159,6 +162,7 @@ impl Wish {
                 "paused" => Wanted::Paused,
                 "killed" => Wanted::Killed,
                 "restarted" => Wanted::Restarted,
+                "stopped" => Wanted::Stopped,
                 other => return Err(format!("no machine can be `{other}`")),
             };
             return Ok(Self::Machine {

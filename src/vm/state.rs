@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::argv::{DISKS_FOLDER, machine_folder};
 use super::layers::Layers;
+use super::lifecycle::EndedBy;
 use super::spec::Accelerator;
 use crate::playbook::exercise::Done;
 
@@ -99,12 +100,28 @@ pub struct BootFiles {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faults {
     pub killed: BTreeSet<String>,
+    /// Machines that were asked to shut down: no fault, but nothing that crashed either.
+    #[serde(default)]
+    pub shut_down: BTreeSet<String>,
     pub paused: BTreeSet<String>,
     /// `VM NIC` of each pulled cable.
     pub links_down: BTreeSet<(String, String)>,
     /// Per cent of packets lost, by `VM NIC`.
     #[serde(with = "loss_list")]
     pub loss: BTreeMap<(String, String), u8>,
+}
+
+impl Faults {
+    /// Returns who asked for the end of a machine that is gone.
+    pub fn ended_by(&self, machine: &str) -> EndedBy {
+        if self.killed.contains(machine) {
+            EndedBy::Kill
+        } else if self.shut_down.contains(machine) {
+            EndedBy::ShutDown
+        } else {
+            EndedBy::Nobody
+        }
+    }
 }
 
 /// JSON's keys are text, so the losses are a list.

@@ -6,6 +6,7 @@
 //! request until the message or a refusal comes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::random::Random;
@@ -200,18 +201,41 @@ impl Inbox {
         self.missing.remove(&sequence).is_some()
     }
 
-    /// Returns what to ask for now, and notes when to ask again.
-    pub fn take_requests(&mut self, now: Duration, repeat: Duration) -> Vec<u64> {
-        let due: Vec<u64> = self
-            .missing
-            .iter()
-            .filter(|(_, ask_at)| **ask_at <= now)
-            .map(|(sequence, _)| *sequence)
-            .collect();
-        for sequence in &due {
-            self.missing.insert(*sequence, now + repeat);
+    /// No longer asks for what is missing: the generation it belongs to is over.
+    pub fn forget_missing(&mut self) {
+        self.missing.clear();
+    }
+
+    /// Returns what to ask for now, and notes when to ask again. Neighbours are asked for
+    /// together: after a cut, dozens of requests four times a second would be a load of their own.
+    pub fn take_requests(&mut self, now: Duration, repeat: Duration) -> Vec<RangeInclusive<u64>> {
+        let mut due = Vec::new();
+        for run in self.runs() {
+            let mut asked = self.missing.range(run.clone()).map(|(_, ask_at)| *ask_at);
+            if asked.any(|ask_at| ask_at <= now) {
+                for ask_at in self.missing.range_mut(run.clone()) {
+                    *ask_at.1 = now + repeat;
+                }
+                due.push(run);
+            }
         }
         due
+    }
+
+    /// Missing numbers that follow each other, at most as many as one request is answered with.
+    fn runs(&self) -> Vec<RangeInclusive<u64>> {
+        let mut runs: Vec<RangeInclusive<u64>> = Vec::new();
+        for sequence in self.missing.keys().copied() {
+            match runs.last_mut() {
+                Some(run)
+                    if *run.end() + 1 == sequence && sequence - run.start() < RESENT_MAX as u64 =>
+                {
+                    *run = *run.start()..=sequence;
+                }
+                _ => runs.push(sequence..=sequence),
+            }
+        }
+        runs
     }
 
     pub fn deadline(&self) -> Option<Duration> {
@@ -248,15 +272,33 @@ mod tests {
         );
         assert!(inbox.take_requests(at, DELAY).is_empty());
         let later = at + DELAY;
-        assert_eq!(inbox.take_requests(later, DELAY), [5, 6]);
+        assert_eq!(inbox.take_requests(later, DELAY), [5..=6]);
         assert!(inbox.take_requests(later, DELAY).is_empty());
         assert_eq!(inbox.arrive(5, later, DELAY, &mut random), Arrival::Late);
         assert_eq!(
             inbox.arrive(5, later, DELAY, &mut random),
             Arrival::Duplicate { recent: true }
         );
-        assert_eq!(inbox.take_requests(later + DELAY, DELAY), [6]);
+        assert_eq!(inbox.take_requests(later + DELAY, DELAY), [6..=6]);
         assert!(inbox.give_up(6));
+        assert_eq!(inbox.deadline(), None);
+    }
+
+    #[test]
+    fn a_long_gap_is_asked_for_in_few_requests() {
+        let (mut inbox, mut random) = inbox();
+        inbox.arrive(10, Duration::ZERO, DELAY, &mut random);
+        inbox.arrive(95, Duration::ZERO, DELAY, &mut random);
+        inbox.arrive(97, Duration::ZERO, DELAY, &mut random);
+        let first_due = inbox.deadline().expect("something is missing");
+        assert!(!inbox.take_requests(first_due, DELAY).is_empty());
+        let again = first_due + 2 * DELAY;
+        assert_eq!(
+            inbox.take_requests(again, DELAY),
+            [11..=60, 61..=94, 96..=96]
+        );
+        assert_eq!(inbox.deadline(), Some(again + DELAY));
+        inbox.forget_missing();
         assert_eq!(inbox.deadline(), None);
     }
 

@@ -1,7 +1,9 @@
 //! UDP sockets of the media: unicast, broadcast, multicast.
 //!
-//! Every message goes out on all media. Media that share interface and port share one
-//! socket for receiving. No address is shared with another program (`SO_REUSEPORT` is
+//! Every message goes out on all media, from the host's own address: after a cable was out, a
+//! resource's address may come first on the interface, and a neighbour that has it too does not
+//! answer who asks in its name. Media that share interface and port share one socket for
+//! receiving. No address is shared with another program (`SO_REUSEPORT` is
 //! not set): two daemons on one port would each get a part of the packets.
 
 use std::collections::HashSet;
@@ -10,7 +12,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use nix::sys::socket::sockopt::{BindToDevice, Broadcast, Ipv4Tos, ReuseAddr};
+use nix::sys::socket::sockopt::{BindToDevice, Broadcast, Ipv4Tos, RcvBuf, RcvBufForce, ReuseAddr};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket};
 
 use crate::agent::net::resolve;
@@ -23,6 +25,9 @@ use crate::task::link::{Address, Link};
 /// `IPTOS_LOWDELAY`, as heartbeat sends with.
 const LOW_DELAY: i32 = 0x10;
 
+/// What a socket keeps while this process is busy elsewhere: some thousand packets.
+const RECEIVE_BYTES: usize = 4 * 1024 * 1024;
+
 /// Packets read from one socket before the others have their turn.
 const PACKETS_PER_TURN_MAX: usize = 64;
 
@@ -31,10 +36,13 @@ pub(super) struct Media {
     senders: Vec<Sender>,
     receivers: Vec<Receiver>,
     buffer: Vec<u8>,
+    /// Addresses that move between nodes.
+    resources: Vec<Ipv4Addr>,
 }
 
 #[derive(Debug)]
 struct Sender {
+    medium: Medium,
     socket: UdpSocket,
     to: SocketAddrV4,
     failed: bool,
@@ -56,8 +64,12 @@ pub(super) struct SendChange {
 }
 
 impl Media {
-    /// Opens all sockets; every problem is reported at its place in ha.cf.
-    pub(super) fn open(media: &[Medium]) -> Result<Self, Vec<Diagnostic>> {
+    /// Opens all sockets; every problem is reported at its place in ha.cf. Nothing is sent from
+    /// an address of `resources`.
+    pub(super) fn open(
+        media: &[Medium],
+        resources: Vec<Ipv4Addr>,
+    ) -> Result<Self, Vec<Diagnostic>> {
         let mut network = Network::read().map_err(|error| {
             vec![Diagnostic::error(format!(
                 "failed to list the interfaces: {error}"
@@ -67,6 +79,7 @@ impl Media {
             senders: Vec::new(),
             receivers: Vec::new(),
             buffer: vec![0; MESSAGE_BYTES_MAX + 1],
+            resources,
         };
         let mut seen = HashSet::new();
         let mut problems = Vec::new();
@@ -105,7 +118,7 @@ impl Media {
             MediumKind::Broadcast => (network.broadcast_of(link.index), Ipv4Addr::UNSPECIFIED),
             MediumKind::Multicast { group, .. } => (*group, *group),
         };
-        let own = network.first_address(link.index);
+        let own = network.own_address(link.index, &self.resources);
         let failed = |what: &str, error: &io::Error| {
             Box::new(
                 Diagnostic::error(format!(
@@ -117,6 +130,7 @@ impl Media {
         };
         let sender = open_sender(medium, own).map_err(|error| failed("open a socket", &error))?;
         self.senders.push(Sender {
+            medium: medium.clone(),
             socket: sender,
             to: SocketAddrV4::new(to, medium.port),
             failed: false,
@@ -153,6 +167,7 @@ impl Media {
             let error = sender.socket.send_to(packet, sender.to).err();
             // A full queue is a lost packet, which the protocol repairs.
             let error = error.filter(|error| error.kind() != io::ErrorKind::WouldBlock);
+            let error = error.and_then(|error| sender.mend(packet, &self.resources, error));
             if error.is_some() != sender.failed {
                 sender.failed = error.is_some();
                 changes.push(SendChange { medium, error });
@@ -179,6 +194,36 @@ impl Media {
     }
 }
 
+impl Sender {
+    /// Sends from the address that the interface has now: the one of the start may be gone.
+    fn mend(
+        &mut self,
+        packet: &[u8],
+        resources: &[Ipv4Addr],
+        error: io::Error,
+    ) -> Option<io::Error> {
+        let Ok(network) = Network::read() else {
+            return Some(error);
+        };
+        let name = &self.medium.interface.text;
+        let Some(link) = network.links.iter().find(|link| link.name == *name) else {
+            return Some(error);
+        };
+        let own = network.own_address(link.index, resources);
+        let again = open_sender(&self.medium, own).and_then(|socket| {
+            socket.send_to(packet, self.to)?;
+            Ok(socket)
+        });
+        match again {
+            Ok(socket) => {
+                self.socket = socket;
+                None
+            }
+            Err(_) => Some(error),
+        }
+    }
+}
+
 fn port_taken(medium: &Medium) -> Diagnostic {
     Diagnostic::error(format!(
         "someone is already listening on port {} [{}]",
@@ -197,9 +242,11 @@ fn open_sender(medium: &Medium, own: Option<Ipv4Addr>) -> io::Result<UdpSocket> 
     if matches!(medium.kind, MediumKind::Broadcast) {
         setsockopt(&socket, Broadcast, &true)?;
     }
-    if let (MediumKind::Multicast { ttl, looped, .. }, Some(own)) = (&medium.kind, own) {
+    if let MediumKind::Multicast { ttl, looped, .. } = &medium.kind {
         socket.set_multicast_ttl_v4(*ttl)?;
         socket.set_multicast_loop_v4(*looped)?;
+    }
+    if let Some(own) = own {
         let from = SockaddrIn::from(SocketAddrV4::new(own, 0));
         bind(socket.as_raw_fd(), &from)?;
     }
@@ -212,6 +259,11 @@ fn open_receiver(
     own: Option<Ipv4Addr>,
 ) -> io::Result<UdpSocket> {
     let socket = open_socket(medium)?;
+    // In a flood the other node's few packets must find a place too. Who may not have so much
+    // (it takes CAP_NET_ADMIN) has what the system allows.
+    if setsockopt(&socket, RcvBufForce, &RECEIVE_BYTES).is_err() {
+        setsockopt(&socket, RcvBuf, &RECEIVE_BYTES)?;
+    }
     if bound_to.is_multicast() {
         // Several groups may share a port, and several programs a group.
         setsockopt(&socket, ReuseAddr, &true)?;
@@ -272,11 +324,14 @@ impl Network {
         ))
     }
 
-    fn first_address(&self, link: u32) -> Option<Ipv4Addr> {
-        self.of(link).find_map(|address| match address.network.ip {
-            IpAddr::V4(ip) => Some(ip),
-            IpAddr::V6(_) => None,
-        })
+    /// Returns the first address of an interface that stays there.
+    fn own_address(&self, link: u32, resources: &[Ipv4Addr]) -> Option<Ipv4Addr> {
+        self.of(link)
+            .filter_map(|address| match address.network.ip {
+                IpAddr::V4(ip) => Some(ip),
+                IpAddr::V6(_) => None,
+            })
+            .find(|ip| !resources.contains(ip))
     }
 
     fn broadcast_of(&self, link: u32) -> Ipv4Addr {

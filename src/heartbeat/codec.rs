@@ -99,6 +99,27 @@ pub fn decode(packet: &[u8], keys: &AuthKeys) -> Result<Message, DecodeError> {
     }
 }
 
+/// Reads a packet for an onlooker who has no key: what it says, not whether it is true.
+pub fn peek(packet: &[u8]) -> Option<Message> {
+    let mut cursor = Cursor {
+        packet,
+        at: NETSTRING_START.len(),
+    };
+    if packet.len() > MESSAGE_BYTES_MAX || !packet.starts_with(NETSTRING_START) {
+        return None;
+    }
+    let mut message = Builder::default();
+    for _ in 0..FIELDS_MAX {
+        if cursor.rest().starts_with(NETSTRING_END) {
+            return Some(message.message);
+        }
+        let at = cursor.at;
+        let field = cursor.netstring().ok()?;
+        message.push_netstring(at, field).ok()?;
+    }
+    None
+}
+
 fn push_netstring_field(packet: &mut Vec<u8>, name: &str, value: &Value) {
     let (digit, bytes) = match value {
         Value::Text(text) => ('0', text.as_bytes()),

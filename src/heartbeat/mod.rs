@@ -3,9 +3,11 @@
 //! Reading order: [`config`] (the three files), [`message`] and [`codec`] with
 //! [`signature`] (the wire), [`sequence`] and [`detector`] (what is known of another
 //! node), [`resources`] and [`legacy`] (who holds what), [`jobs`] (starting and stopping
-//! in order), [`node`] (all of it together). Everything up to there takes time, packets
+//! in order), [`ping`] (hosts outside), [`agreement`] (the same haresources?), [`node`] (all of it
+//! together). Everything up to there takes time, packets
 //! and outcomes as arguments and does nothing itself; `shell` is the daemon around it.
 
+pub mod agreement;
 pub mod codec;
 pub mod config;
 pub mod detector;
@@ -14,6 +16,7 @@ pub mod jobs;
 pub mod legacy;
 pub mod message;
 pub mod node;
+pub mod ping;
 pub mod random;
 pub mod resources;
 pub mod sequence;

@@ -17,21 +17,24 @@
 //! The driver reads all sockets before it calls [`Node::timeout`], so that packets that
 //! waited while this process slept count before the silence does.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::agreement;
 use super::codec::{self, DecodeError};
 use super::config::{AutoFailback, Config};
 use super::detector::{NodeStatus, Peer, Uuid};
 use super::effect::{Effect, Level, Reason, Share};
 use super::jobs::{
-    Direction, Finished, GroupState, JobEvent, Jobs, Outcome, ResourceCommand, Work,
+    Direction, Finished, GroupState, JobEvent, Jobs, Outcome, ResourceCommand, Verb, Work,
 };
 use super::legacy::Legacy;
 use super::message::{Message, Value};
+use super::ping::{IpFail, PingChange, PingNodes};
 use super::random::Random;
 use super::resources::{Failback, Resources};
 use super::sequence::{Arrival, Outbox, Resend};
-use super::status::{Counters, GroupView, LinkView, NodeView, Snapshot};
+use super::status::{Counters, GroupView, LinkView, NodeView, PingView, Snapshot};
 
 /// Between two requests for the list of nodes.
 const JOIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -83,6 +86,8 @@ pub struct Now {
 pub enum Action {
     /// On every medium.
     Send(Vec<u8>),
+    /// Echo requests; answers come to [`Node::ping_answer`].
+    Ping(Vec<Ipv4Addr>),
     /// To be answered by [`Node::outcome`].
     Run(ResourceCommand),
     Log(Level, String),
@@ -147,6 +152,8 @@ pub struct Node {
     outbox: Outbox,
     peers: Vec<Peer>,
     protocol: Protocol,
+    pings: PingNodes,
+    ipfail: Option<IpFail>,
     jobs: Jobs<Reason>,
     load: String,
     /// Silence does not count before this: this process slept and may not have read yet.
@@ -174,6 +181,16 @@ impl Node {
             .collect();
         let mut node = Self {
             protocol: protocol(&config),
+            pings: PingNodes::new(
+                &config.ha_cf.ping,
+                config.ha_cf.deadping,
+                config.ha_cf.keepalive,
+                now.at,
+            ),
+            ipfail: config
+                .ha_cf
+                .ipfail
+                .then(|| IpFail::new(config.ha_cf.keepalive)),
             jobs: Jobs::new(&config.resources.groups),
             random,
             started: now.at,
@@ -219,12 +236,21 @@ impl Node {
         self.finish(now)
     }
 
+    /// A ping node's host answered.
+    pub fn ping_answer(&mut self, from: Ipv4Addr, now: Now) -> Vec<Action> {
+        self.wake(now);
+        let changes = self.pings.answer(from, now.at);
+        self.ping_changes(changes, now);
+        self.finish(now)
+    }
+
     /// Does what is due; to be called at [`Self::deadline`], after all packets are read.
     pub fn timeout(&mut self, now: Now) -> Vec<Action> {
         self.wake(now);
         self.check_own_silence(now);
         if !self.is_silent() {
             self.check_peers(now);
+            self.check_pings(now);
             self.request_missing(now);
             self.protocol_timeout(now);
             if self.next_status <= now.at {
@@ -328,6 +354,8 @@ impl Node {
             phase,
             jobs,
             self.protocol_deadline(),
+            self.pings.deadline(),
+            self.ipfail.as_ref().and_then(IpFail::deadline),
         ]
         .into_iter()
         .chain(peers)
@@ -378,6 +406,15 @@ impl Node {
                         .map(|resource| resource.word.text.clone())
                         .collect(),
                     state: *state,
+                })
+                .collect(),
+            pings: self
+                .pings
+                .nodes()
+                .iter()
+                .map(|node| PingView {
+                    name: node.name.clone(),
+                    is_up: node.is_up,
                 })
                 .collect(),
             counters: self.counters,
@@ -455,6 +492,12 @@ impl Node {
     fn finish(&mut self, now: Now) -> Vec<Action> {
         let mut events = Vec::new();
         while let Some(command) = self.jobs.next(now.at, &mut events) {
+            if command.verb != Verb::Status {
+                let resource =
+                    &self.config.resources.groups[command.group].resources[command.resource];
+                let text = format!("Running {} {}", resource.call(), command.verb.name());
+                self.log(Level::Info, text);
+            }
             self.actions.push(Action::Run(command));
         }
         if !events.is_empty() {
@@ -550,10 +593,12 @@ impl Node {
     }
 
     fn with_destination(&self, message: Message) -> Message {
-        let uuid = message
-            .get("dest")
-            .and_then(|name| self.peers.iter().find(|peer| peer.name == name))
-            .and_then(|peer| peer.uuid);
+        let uuid = message.get("dest").and_then(|name| {
+            if name == self.config.own_name {
+                return Some(self.identity.uuid);
+            }
+            self.peers.iter().find(|peer| peer.name == name)?.uuid
+        });
         match uuid {
             Some(uuid) => message.with_binary("destuuid", &uuid),
             None => message,
@@ -564,8 +609,7 @@ impl Node {
 
     fn bad_packet(&mut self, error: &DecodeError) {
         self.counters.refused += 1;
-        // One line for a thousand: a flood must not fill the disk.
-        if self.counters.refused % 1000 == 1 {
+        if is_worth_a_line(self.counters.refused) {
             let count = self.counters.refused;
             self.log(
                 Level::Warning,
@@ -591,7 +635,7 @@ impl Node {
         }
         let Some(index) = self.peers.iter().position(|peer| peer.name == src) else {
             self.counters.strangers += 1;
-            if self.counters.strangers % 1000 == 1 {
+            if is_worth_a_line(self.counters.strangers) {
                 self.log(
                     Level::Warning,
                     format!("process_status_message: bad node [{src}] in message"),
@@ -619,7 +663,7 @@ impl Node {
         let is_own = message.binary("srcuuid") == Some(&self.identity.uuid[..]);
         if !is_own {
             self.counters.strangers += 1;
-            if self.counters.strangers % 1000 == 1 {
+            if is_worth_a_line(self.counters.strangers) {
                 self.log(Level::Error, "another host sends under this node's name");
             }
         }
@@ -636,7 +680,7 @@ impl Node {
         match peer.generation {
             Some(known) if generation < known => {
                 self.counters.replayed += 1;
-                if self.counters.replayed % 1000 == 1 {
+                if is_worth_a_line(self.counters.replayed) {
                     let name = peer.name.clone();
                     self.log(
                         Level::Error,
@@ -732,7 +776,10 @@ impl Node {
             // Declared dead, and no status message yet that would show how it returns.
             return;
         }
-        self.link_heard(medium, index, now);
+        // One without a number may be an old one played back.
+        if !message.is_unsequenced() {
+            self.link_heard(medium, index, now);
+        }
         if self.is_for_me(message) {
             self.deliver(index, message, now);
         }
@@ -823,6 +870,8 @@ impl Node {
         let peer = &mut self.peers[index];
         peer.status = NodeStatus::Active;
         peer.heard = now.at;
+        // What was lost meanwhile tells of a state that both give up now.
+        peer.inbox.forget_missing();
         let name = peer.name.clone();
         self.log(
             Level::Critical,
@@ -848,6 +897,10 @@ impl Node {
             "NS_nak_rexmit" => self.refused_resend(index, message),
             "reqnodes" => self.answer_node_list(&from, now),
             "repnodes" => self.node_list(&from, message, now),
+            agreement::KIND => self.compare_resources(&from, message, now),
+            "num_ping_nodes" | "you_are_dead" | "abort_giveup" => {
+                self.ipfail_message(&from, message, now);
+            }
             _ => {
                 let mut out = Vec::new();
                 match &mut self.protocol {
@@ -930,13 +983,121 @@ impl Node {
                 continue;
             }
             let name = self.peers[index].name.clone();
-            for sequence in self.peers[index].inbox.take_requests(now.at, repeat) {
+            for range in self.peers[index].inbox.take_requests(now.at, repeat) {
                 let message = Message::of_type("NS_rexmit")
                     .with("dest", name.as_str())
-                    .with("firstseq", sequence.to_string())
-                    .with("lastseq", sequence.to_string());
+                    .with("firstseq", range.start().to_string())
+                    .with("lastseq", range.end().to_string());
                 self.send(message, now);
             }
+        }
+    }
+
+    // Ping nodes.
+
+    fn check_pings(&mut self, now: Now) {
+        let hosts = self.pings.take_questions(now.at);
+        if !hosts.is_empty() {
+            self.actions.push(Action::Ping(hosts));
+        }
+        let changes = if now.at < self.grace_until {
+            // Answers that came while this process slept are not read yet.
+            Vec::new()
+        } else {
+            self.pings.check(now.at)
+        };
+        self.ping_changes(changes, now);
+        let gives_up = self
+            .ipfail
+            .as_mut()
+            .is_some_and(|ipfail| ipfail.take_give_up(now.at));
+        if gives_up && self.phase == Phase::Active {
+            self.log(
+                Level::Info,
+                "ipfail: giving up because the other node reaches more ping nodes",
+            );
+            let mut out = Vec::new();
+            if let Protocol::Shared(resources) = &mut self.protocol
+                && let Err(reason) = resources.stand_by(Share::ALL, now.at, &mut out)
+            {
+                self.log(Level::Info, format!("ipfail: {reason}"));
+            }
+            self.perform(out, now);
+        }
+    }
+
+    fn ping_changes(&mut self, changes: Vec<PingChange>, now: Now) {
+        if changes.is_empty() {
+            return;
+        }
+        for change in changes {
+            match change {
+                PingChange::Up(name) => self.log(
+                    Level::Info,
+                    format!("Status update for node {name}: status ping"),
+                ),
+                PingChange::Dead(name) => {
+                    self.log(Level::Warning, format!("node {name}: is dead"));
+                }
+            }
+        }
+        self.tell_ping_count(now);
+    }
+
+    /// Tells the other node how many ping nodes answer this one.
+    fn tell_ping_count(&mut self, now: Now) {
+        if self.ipfail.is_none() || self.phase != Phase::Active {
+            return;
+        }
+        let count = self.pings.reachable().to_string();
+        let alive = self.peers.iter().filter(|peer| peer.is_alive());
+        let names: Vec<String> = alive.map(|peer| peer.name.clone()).collect();
+        for name in names {
+            let message = ipfail_message("num_ping_nodes", &name).with("num_ping", count.as_str());
+            self.send(message, now);
+        }
+    }
+
+    fn ipfail_message(&mut self, from: &str, message: &Message, now: Now) {
+        let own = self.pings.reachable();
+        let Some(ipfail) = &mut self.ipfail else {
+            return;
+        };
+        match message.kind() {
+            "you_are_dead" => ipfail.told_dead(now.at),
+            "abort_giveup" => ipfail.abort(),
+            _ => {
+                let theirs = message.decimal("num_ping");
+                let Some(theirs) = theirs.and_then(|count| usize::try_from(count).ok()) else {
+                    self.counters.refused += 1;
+                    return;
+                };
+                if let Some(answer) = ipfail.compare(own, theirs, now.at) {
+                    self.send(ipfail_message(answer.kind(), from), now);
+                }
+            }
+        }
+    }
+
+    // The same haresources?
+
+    fn tell_resources(&mut self, to: Option<&str>, now: Now) {
+        let lines = agreement::digests(&self.config.resources.groups);
+        let mut message = Message::of_type(agreement::KIND).with("lines", lines);
+        if let Some(name) = to {
+            message = message.with("dest", name);
+        }
+        self.send(message, now);
+    }
+
+    /// Complains when the other node's file is another; answers one who just came.
+    fn compare_resources(&mut self, from: &str, message: &Message, now: Now) {
+        let theirs = message.get("lines").unwrap_or_default();
+        if let Some(text) = agreement::difference(&self.config.resources.groups, from, theirs) {
+            self.log(Level::Error, text);
+        }
+        if message.get("dest").is_none() && !self.is_leaving() {
+            self.tell_resources(Some(from), now);
         }
     }
 
@@ -989,6 +1150,10 @@ impl Node {
         self.log(Level::Info, "Comm_now_up(): updating status to active");
         self.set_status(NodeStatus::Active, now);
         let other_alive = self.peers.iter().any(Peer::is_alive);
+        self.tell_ping_count(now);
+        if other_alive {
+            self.tell_resources(None, now);
+        }
         if self.config.resources.groups.is_empty() {
             return;
         }
@@ -1244,7 +1409,12 @@ impl Node {
         for effect in effects {
             match effect {
                 Effect::Send(message) => self.send(message, now),
-                Effect::Work(work) => self.jobs.push(work),
+                Effect::Work(work) => {
+                    if work.reason == Reason::TakeLocal {
+                        self.answer_own_requests(&work.groups, now);
+                    }
+                    self.jobs.push(work);
+                }
                 Effect::Log(level, text) => self.log(level, text),
                 Effect::Usurped => {
                     if self.phase == Phase::Active {
@@ -1256,6 +1426,20 @@ impl Node {
                     }
                 }
             }
+        }
+    }
+
+    /// heartbeat's scripts ask for each group of one's own and answer it on the wire; nobody
+    /// needs it, but who reads along finds the same messages.
+    fn answer_own_requests(&mut self, groups: &[usize], now: Now) {
+        for group in groups {
+            let key = self.config.resources.groups[*group].key().to_owned();
+            let message = Message::of_type("ip-request-resp")
+                .with("dest", self.config.own_name.as_str())
+                .with("ipaddr", key)
+                .with("weown", "yes")
+                .with("ok", "OK");
+            self.send(message, now);
         }
     }
 
@@ -1333,6 +1517,23 @@ impl Node {
         }
         self.perform(out, now);
     }
+}
+
+/// The first, the tenth, the hundredth …: a flood must not fill the disk.
+fn is_worth_a_line(count: u64) -> bool {
+    let mut power = 1;
+    while power < count {
+        power *= 10;
+    }
+    power == count
+}
+
+/// A message from ipfail to ipfail.
+fn ipfail_message(kind: &str, to: &str) -> Message {
+    Message::of_type(kind)
+        .with("dest", to)
+        .with("from_id", "ipfail")
+        .with("to_id", "ipfail")
 }
 
 fn protocol(config: &Config) -> Protocol {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
-use sha1::Sha1;
+use sha1::{Digest as _, Sha1};
 
 /// One line of authkeys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +87,11 @@ fn sha1(secret: &Secret, text: &[u8]) -> Hmac<Sha1> {
     let mut mac = Hmac::new_from_slice(secret.0.as_bytes()).expect("an HMAC's key has any length");
     mac.update(text);
     mac
+}
+
+/// Returns a text's SHA-1 in hexadecimal, with no key.
+pub fn digest_of(text: &[u8]) -> String {
+    hex(&Sha1::digest(text))
 }
 
 /// CRC-32 with the usual polynomial, most significant bit first, from zero, inverted at

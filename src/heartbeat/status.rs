@@ -18,6 +18,9 @@ pub struct Snapshot {
     /// In the order of ha.cf.
     pub nodes: Vec<NodeView>,
     pub groups: Vec<GroupView>,
+    /// Hosts outside the cluster.
+    #[serde(default)]
+    pub pings: Vec<PingView>,
     pub counters: Counters,
 }
 
@@ -42,6 +45,18 @@ pub struct LinkView {
 impl LinkView {
     pub fn status(&self) -> &'static str {
         if self.is_up { "up" } else { "dead" }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PingView {
+    pub name: String,
+    pub is_up: bool,
+}
+
+impl PingView {
+    pub fn status(&self) -> &'static str {
+        if self.is_up { "ping" } else { "dead" }
     }
 }
 
@@ -92,6 +107,9 @@ impl fmt::Display for Snapshot {
                 }
             }
             writeln!(formatter)?;
+        }
+        for ping in &self.pings {
+            writeln!(formatter, "  ping {:<16} {}", ping.name, ping.status())?;
         }
         for group in &self.groups {
             let state = format!("{:?}", group.state).to_lowercase();

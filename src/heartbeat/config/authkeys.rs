@@ -96,6 +96,55 @@ pub fn check_permissions(
     }
 }
 
+/// Has complaints show the file without its secrets: they end in journals and on screens.
+pub fn hide_secrets(source: &Arc<Source>, diagnostics: &mut [Diagnostic]) {
+    let masked = Source::new(source.name.as_str(), masked(&source.text));
+    let mask = |origin: &mut Origin| {
+        if Arc::ptr_eq(&origin.source, source) {
+            origin.source = Arc::clone(&masked);
+        }
+    };
+    for problem in diagnostics {
+        problem.origin.iter_mut().for_each(mask);
+        problem.related.iter_mut().for_each(|(at, _)| mask(at));
+    }
+}
+
+/// Longest word that is shown: `auth` and the methods are shorter, a secret should not be.
+const SHOWN_BYTES_MAX: usize = 6;
+
+/// Puts a `*` for each byte of a word that may be a secret, so that places stay the same.
+fn masked(text: &str) -> String {
+    let mask_line = |line: &str| {
+        let mut number = 0;
+        let mut out = String::new();
+        for part in line.split_inclusive([' ', '\t', '\r']) {
+            let word = part.trim_end_matches([' ', '\t', '\r']);
+            if !word.is_empty() {
+                number += 1;
+            }
+            if number > 2 || word.len() > SHOWN_BYTES_MAX {
+                out.extend(std::iter::repeat_n('*', word.len()));
+            } else {
+                out.push_str(word);
+            }
+            out.push_str(&part[word.len()..]);
+        }
+        out
+    };
+    let lines: Vec<String> = text.split('\n').map(mask_line).collect();
+    lines.join("\n")
+}
+
+/// Returns a word of a complaint, unless it is long enough to be a secret in a wrong place.
+fn shown(word: &str) -> &str {
+    if word.len() > SHOWN_BYTES_MAX {
+        "(a long word)"
+    } else {
+        word
+    }
+}
+
 fn auth_line(words: &[Word], earlier: Option<&(u8, Origin)>) -> Result<u8, Box<Diagnostic>> {
     if let Some((_, at)) = earlier {
         return Err(Box::new(
@@ -169,7 +218,7 @@ fn key_line(words: &[Word], known: &[(Key, Origin)]) -> Result<Key, Box<Diagnost
         }
         _ => {
             return Err(Box::new(
-                Diagnostic::error(format!("invalid auth method `{}`", method.text))
+                Diagnostic::error(format!("invalid auth method `{}`", shown(&method.text)))
                     .at(&method.origin)
                     .label("`crc`, `md5` or `sha1`")
                     .nearest(&text, ["crc", "md5", "sha1"]),
@@ -186,9 +235,12 @@ fn key_index(word: &Word) -> Result<u8, Box<Diagnostic>> {
         .filter(|index| *index <= INDEX_MAX)
         .ok_or_else(|| {
             Box::new(
-                Diagnostic::error(format!("`{}` is not the number of a key", word.text))
-                    .at(&word.origin)
-                    .label(format!("a number from 1 to {INDEX_MAX}")),
+                Diagnostic::error(format!(
+                    "`{}` is not the number of a key",
+                    shown(&word.text)
+                ))
+                .at(&word.origin)
+                .label(format!("a number from 1 to {INDEX_MAX}")),
             )
         })
 }
@@ -222,6 +274,27 @@ mod tests {
         let mut diagnostics = Vec::new();
         parse(&Source::new("authkeys", text), &mut diagnostics);
         render_all(&diagnostics, Colour::Never)
+    }
+
+    #[test]
+    fn a_complaint_shows_no_secret() {
+        for text in [
+            "auth 1\n1 sha1 verysecret\n1 md5 otherone\n",
+            "auth 1\n1 verysecret\n",
+            "auth 1\nverysecret\n",
+            "auth 1\n1 sha1 very secret indeed\n",
+            "1 sha1 verysecret\nauth 1\n",
+        ] {
+            let source = Source::new("authkeys", text);
+            let mut diagnostics = Vec::new();
+            parse(&source, &mut diagnostics);
+            hide_secrets(&source, &mut diagnostics);
+            let said = render_all(&diagnostics, Colour::Never);
+            assert!(said.contains("authkeys:"), "{said}");
+            for secret in ["very", "secret", "other", "indeed"] {
+                assert!(!said.contains(secret), "{said}");
+            }
+        }
     }
 
     #[test]

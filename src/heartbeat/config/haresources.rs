@@ -60,6 +60,18 @@ pub struct Resource {
     pub address: Option<Address>,
 }
 
+impl Resource {
+    /// Shows the script with its arguments, as it is called.
+    pub fn call(&self) -> String {
+        let mut call = self.script.clone();
+        for argument in &self.arguments {
+            call.push(' ');
+            call.push_str(argument);
+        }
+        call
+    }
+}
+
 impl HaResources {
     /// Spells the content out, blanks and comments aside: two nodes with the same text
     /// share resources in the same way.

@@ -56,7 +56,9 @@ pub struct Checked {
 pub fn check(files: &Files) -> Checked {
     let mut diagnostics = Vec::new();
     let ha_cf = ha_cf::parse(&files.ha_cf, &mut diagnostics);
+    let first = diagnostics.len();
     let keys = authkeys::parse(&files.authkeys, &mut diagnostics);
+    authkeys::hide_secrets(&files.authkeys, &mut diagnostics[first..]);
     authkeys::check_permissions(
         &files.authkeys,
         files.authkeys_mode,

@@ -11,9 +11,10 @@ use super::control::ask;
 use super::daemon::{DaemonError, read_config, serve};
 use super::paths::Paths;
 use super::resource::nameless_file;
+use super::stand_in::{self, StandInError, Standing};
 use crate::base::chain::Chain;
 use crate::base::diagnostic::{Colour, Diagnostic, render_all};
-use crate::heartbeat::status::{NodeView, Snapshot};
+use crate::heartbeat::status::{NodeView, PingView, Snapshot};
 
 /// heartbeat's exit codes.
 const GOOD: u8 = 0;
@@ -42,28 +43,9 @@ const USAGE: &str = "usage: heartbeat [--root DIR] [COMMAND]
   -V                print the version
   check             read the three files and say what is wrong with them
   status [--json]   nodes, links, groups, counters
-  unit              print the systemd unit";
-
-/// The unit; `Type=exec` because the daemon stays in the foreground under systemd.
-const UNIT: &str = "[Unit]
-Description=Heartbeat cluster membership and resources (halab-agent)
-After=network-online.target
-Wants=network-online.target
-Conflicts=pacemaker.service
-
-[Service]
-Type=exec
-ExecStart=PROGRAM heartbeat -f
-KillMode=mixed
-TimeoutStopSec=120
-Restart=on-failure
-RestartSec=1
-RestartPreventExitStatus=2 6
-OOMScoreAdjust=-1000
-
-[Install]
-WantedBy=multi-user.target
-";
+  unit              print the systemd unit
+  install           take the names of the distribution's heartbeat: programs, unit, init script
+  uninstall         give them back";
 
 /// Runs a tool; the first word is its name. Returns the exit code.
 pub fn main(words: Vec<OsString>) -> u8 {
@@ -115,12 +97,11 @@ fn heartbeat(paths: &Paths, root: &Path, words: &[&str]) -> u8 {
         ["status"] => status(paths, false),
         ["status", "--json"] => status(paths, true),
         ["unit"] => {
-            let program = std::env::current_exe().unwrap_or_else(|_| "halab-agent".into());
-            say(UNIT
-                .replace("PROGRAM", &program.to_string_lossy())
-                .trim_end());
+            say(stand_in::unit().trim_end());
             GOOD
         }
+        ["install"] => installed(stand_in::stand_in()),
+        ["uninstall"] => installed(stand_in::stand_aside()),
         ["help" | "-h" | "--help"] => {
             say(USAGE);
             GOOD
@@ -128,6 +109,25 @@ fn heartbeat(paths: &Paths, root: &Path, words: &[&str]) -> u8 {
         _ => {
             complain(USAGE);
             USAGE_ERROR
+        }
+    }
+}
+
+fn installed(done: Result<(), StandInError>) -> u8 {
+    match done {
+        Ok(()) => {
+            say(match stand_in::standing() {
+                Standing::Agent => {
+                    "halab's agent answers to heartbeat, cl_status, hb_standby, hb_takeover; the service is `heartbeat`"
+                }
+                Standing::Package => "the distribution's heartbeat answers to its names",
+                Standing::Nobody => "nobody answers to heartbeat's names",
+            });
+            GOOD
+        }
+        Err(error) => {
+            complain(&format!("heartbeat: {}", Chain(&error)));
+            FAILED
         }
     }
 }
@@ -295,9 +295,8 @@ fn wish(paths: &Paths, verb: &str, words: &[&str]) -> u8 {
 // cl_status.
 
 fn cl_status(paths: &Paths, words: &[&str]) -> u8 {
-    let (options, words): (Vec<&str>, Vec<&str>) = words
-        .iter()
-        .partition(|word| word.starts_with('-') && **word != "-p");
+    let (options, words): (Vec<&str>, Vec<&str>) =
+        words.iter().partition(|word| word.starts_with('-'));
     let for_people = options.contains(&"-m");
     let at_length = options.contains(&"-v");
     let snapshot = snapshot(paths);
@@ -314,10 +313,20 @@ fn cl_status(paths: &Paths, words: &[&str]) -> u8 {
             .iter()
             .find(|node| node.name == name.to_lowercase())
     };
+    let ping = |name: &str| snapshot.pings.iter().find(|ping| ping.name == name);
     match words[..] {
         ["listnodes"] => {
-            list_nodes(&snapshot, for_people, at_length);
+            let which = (!options.contains(&"-p"), !options.contains(&"-n"));
+            list_nodes(&snapshot, for_people, at_length, which);
             GOOD
+        }
+        [verb @ ("nodestatus" | "nodetype"), name] if ping(name).is_some() => {
+            let status = ping(name).map_or("dead", PingView::status);
+            let answer = if verb == "nodetype" { "ping" } else { status };
+            print(for_people, answer, || {
+                format!("The cluster node {name} is {answer}")
+            });
+            if answer == "dead" { FAILED } else { GOOD }
         }
         ["nodestatus", name] => match node(name) {
             Some(node) => node_status(node, for_people),
@@ -354,7 +363,7 @@ fn cl_status(paths: &Paths, words: &[&str]) -> u8 {
         ["rscstatus"] => print(for_people, &snapshot.resources, || {
             format!("This node is holding {} resources.", snapshot.resources)
         }),
-        ["hbparameter", "-p", _] => {
+        ["hbparameter", _] if options.contains(&"-p") => {
             complain("hbparameter: see /etc/ha.d/ha.cf");
             FAILED
         }
@@ -375,16 +384,29 @@ fn hb_status(snapshot: &Result<Snapshot, std::io::Error>, at_length: bool) -> u8
     say("Heartbeat is running on this machine.");
     if at_length {
         say("version:\t3.0.6\nmanaged by:\t\"haresources\"");
-        list_nodes(snapshot, false, true);
+        list_nodes(snapshot, false, true, (true, true));
     }
     GOOD
 }
 
-fn list_nodes(snapshot: &Snapshot, for_people: bool, at_length: bool) {
+/// Lists nodes of the cluster, ping nodes, or both.
+fn list_nodes(
+    snapshot: &Snapshot,
+    for_people: bool,
+    at_length: bool,
+    (normal, pings): (bool, bool),
+) {
     if for_people {
         say("The nodes are as follow:");
     }
-    for node in &snapshot.nodes {
+    for ping in snapshot.pings.iter().filter(|_| pings) {
+        say(&if at_length {
+            format!("\n{}\t{}\t(nodetype: ping)", ping.name, ping.status())
+        } else {
+            ping.name.clone()
+        });
+    }
+    for node in snapshot.nodes.iter().filter(|_| normal) {
         if at_length {
             say(&format!(
                 "\n{}\t{}\t(nodetype: normal)",

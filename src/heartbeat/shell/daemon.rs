@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -17,6 +20,7 @@ use super::driver::{Outside, run};
 use super::journal::Journal;
 use super::media::Media;
 use super::paths::Paths;
+use super::pinger::Pinger;
 use super::resource::handlers;
 use super::store;
 use super::worker::Worker;
@@ -102,12 +106,13 @@ pub(super) fn serve(paths: &Paths, remark: impl Fn(&[Diagnostic])) -> Result<(),
         &format!("Configuration validated. Starting heartbeat (halab-agent {version})"),
     );
     // Sockets first: an interface or port that is missing must leave nothing behind.
-    let first_media = Media::open(&config.ha_cf.media).map_err(DaemonError::Configuration)?;
+    let first_media = open_media(&config).map_err(DaemonError::Configuration)?;
     handlers(&config.resources.groups, paths).map_err(DaemonError::Configuration)?;
     let mut control =
         Control::listen(&paths.control_socket()).map_err(outside("open the tools' socket"))?;
     fs::write(paths.pid(), format!("{}\n", std::process::id()))
         .map_err(outside("write the pid file"))?;
+    tell_systemd("READY=1");
     if config.ha_cf.realtime {
         ask_for_realtime(&mut journal);
     }
@@ -124,6 +129,13 @@ pub(super) fn serve(paths: &Paths, remark: impl Fn(&[Diagnostic])) -> Result<(),
         let _ = fs::remove_file(path);
     }
     result
+}
+
+fn open_media(config: &Config) -> Result<Media, Vec<Diagnostic>> {
+    let groups = config.resources.groups.iter();
+    let resources = groups.flat_map(|group| &group.resources);
+    let addresses = resources.filter_map(|resource| Some(resource.address.as_ref()?.ip));
+    Media::open(&config.ha_cf.media, addresses.collect())
 }
 
 fn serve_runs(
@@ -149,13 +161,16 @@ fn serve_runs(
         };
         let media = match media.take() {
             Some(media) => media,
-            None => Media::open(&config.ha_cf.media).map_err(DaemonError::Configuration)?,
+            None => open_media(config).map_err(DaemonError::Configuration)?,
         };
         let handlers =
             handlers(&config.resources.groups, paths).map_err(DaemonError::Configuration)?;
         let worker = Worker::start(handlers).map_err(outside("start the resources' thread"))?;
+        let asks = !config.ha_cf.ping.is_empty();
+        let pinger = Pinger::open(asks).map_err(outside("open a socket for echo requests"))?;
         let outside_world = Outside {
             media,
+            pinger,
             worker,
             control,
             signals,
@@ -172,6 +187,23 @@ fn serve_runs(
             }
         }
     }
+}
+
+/// Tells systemd of the unit's state (`Type=notify`); nobody listens otherwise.
+fn tell_systemd(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let bytes = path.as_bytes();
+    let address = match bytes.strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&path),
+    };
+    // A state that is not heard of is systemd's to complain of.
+    let _ = address.and_then(|address| {
+        let socket = UnixDatagram::unbound()?;
+        socket.send_to_addr(state.as_bytes(), &address)
+    });
 }
 
 /// SIGTERM and SIGINT come through a descriptor, in every thread blocked.

@@ -16,6 +16,7 @@ use super::control::{Control, Wish};
 use super::daemon::unix_now;
 use super::journal::Journal;
 use super::media::Media;
+use super::pinger::Pinger;
 use super::worker::Worker;
 use crate::heartbeat::config::Config;
 use crate::heartbeat::effect::{Level, Share};
@@ -28,6 +29,7 @@ const READ_TURNS_MAX: u32 = 32;
 pub(super) struct Outside<'a> {
     pub(super) media: Media,
     pub(super) worker: Worker,
+    pub(super) pinger: Pinger,
     pub(super) control: &'a mut Control,
     pub(super) signals: &'a mut SignalFd,
     pub(super) journal: &'a mut Journal,
@@ -74,6 +76,10 @@ impl Driver<'_> {
     fn turn(&mut self, node: &mut Node) -> io::Result<()> {
         self.wait(node.deadline())?;
         self.read_packets(node);
+        for host in self.outside.pinger.answers() {
+            let actions = node.ping_answer(host, self.now());
+            self.perform(actions);
+        }
         self.take_signals(node)?;
         for done in self.outside.worker.take_done() {
             if let Some(complaint) = &done.complaint {
@@ -101,7 +107,8 @@ impl Driver<'_> {
         // Rounded up: a millisecond early would be a turn for nothing.
         let millis = left.as_micros().div_ceil(1000);
         let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
-        let fds = self.outside.media.fds().chain([
+        let fds = self.outside.media.fds().chain(self.outside.pinger.fd());
+        let fds = fds.chain([
             self.outside.worker.fd(),
             self.outside.control.fd(),
             self.outside.signals.as_fd(),
@@ -172,6 +179,7 @@ impl Driver<'_> {
         for action in actions {
             match action {
                 Action::Send(packet) => self.send(&packet),
+                Action::Ping(hosts) => self.outside.pinger.ask(&hosts),
                 Action::Run(command) => self.outside.worker.run(command),
                 Action::Log(level, text) => self.outside.journal.write(level, &text),
                 Action::Reboot(why) => {

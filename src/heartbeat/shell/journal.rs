@@ -1,5 +1,5 @@
 //! Log lines in heartbeat's form: on standard error (the unit's journal), in `logfile`, and
-//! to syslog's socket.
+//! to syslog's socket. Where both of the former end in one journal, a line is written once.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -20,6 +20,8 @@ pub(super) struct Journal {
     node: String,
     file: Option<File>,
     syslog: Option<(UnixDatagram, u8)>,
+    /// Standard error is systemd's journal, as syslog's socket is.
+    is_journal: bool,
 }
 
 impl Journal {
@@ -29,6 +31,7 @@ impl Journal {
             node: node.to_owned(),
             file: None,
             syslog: None,
+            is_journal: std::env::var_os("JOURNAL_STREAM").is_some(),
         };
         if let Some(path) = &log.file {
             match OpenOptions::new()
@@ -57,7 +60,9 @@ impl Journal {
     )]
     pub(super) fn write(&mut self, level: Level, text: &str) {
         let (node, pid) = (&self.node, std::process::id());
-        eprintln!("heartbeat: [{pid}]: {}: {text}", level.name());
+        if !(self.is_journal && self.syslog.is_some()) {
+            eprintln!("heartbeat: [{pid}]: {}: {text}", level.name());
+        }
         if let Some(file) = &mut self.file {
             let stamp = stamp(unix_now());
             // A full disk must not stop the cluster.

@@ -4,11 +4,12 @@
 //!  command  what was typed: heartbeat, cl_status, hb_standby, hb_takeover
 //!  daemon   reads the files, starts a run, starts again when a run says so
 //!  driver   one run: the only thread that touches the node; waits in poll
-//!   ├─ media    UDP sockets
+//!   ├─ media    UDP sockets; pinger: echo requests
 //!   ├─ worker   one thread; one resource command at a time
 //!   │   └─ resource: ip_address, filesystem, drbd, service, script
 //!   └─ control  one thread; a socket for the tools
 //!  journal  log lines as heartbeat writes them
+//!  stand_in the agent in the package's place: names, unit, init script
 //!  store    generation and UUID, saved before the first packet
 //! ```
 
@@ -21,6 +22,8 @@ mod ip_address;
 mod journal;
 mod media;
 mod paths;
+mod pinger;
 mod resource;
+pub mod stand_in;
 mod store;
 mod worker;

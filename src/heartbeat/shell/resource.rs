@@ -262,6 +262,8 @@ fn output(command: &mut Command) -> Result<(bool, String), String> {
     let mut words = nameless_file().map_err(failed)?;
     let status = command
         .env("HA_CURHOST", host_name())
+        // Its socket is the daemon's: a script must not speak for it.
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .stdout(words.try_clone().map_err(failed)?)
         .stderr(words.try_clone().map_err(failed)?)

@@ -14,6 +14,7 @@ use super::result::{self, Object};
 use crate::playbook::files::{self, SourceLoader};
 use crate::playbook::render::TemplateOptions;
 use crate::playbook::vars::{Scope, Variable};
+use crate::task::heartbeat::File;
 
 /// Most files a directory may bring along: one task a file is sent.
 const FILES_MAX: usize = 10_000;
@@ -31,6 +32,7 @@ pub(super) async fn perform(
         "copy" if !result::flag(args, "remote_src") && args.contains_key("src") => {
             copy(run, call, args, scope).await.map(Some)
         }
+        "heartbeat" => heartbeat(run, call, args, scope).await.map(Some),
         "script" => script(run, call, args, scope).await.map(Some),
         "fetch" => fetch(run, call, args).await.map(Some),
         "packet_check" => packet_check(run, call, args, scope).await.map(Some),
@@ -176,6 +178,34 @@ async fn template(
         .await?;
     name_source(&mut done, &run.services.loader.absolute(&src));
     Ok(done)
+}
+
+/// Renders the files that are given as templates; the agent gets texts.
+async fn heartbeat(
+    run: &Run<'_>,
+    call: &Call,
+    args: &Object,
+    scope: &Scope,
+) -> Result<Object, Trouble> {
+    let mut args = args.clone();
+    for file in File::ALL {
+        let argument = format!("{}_template", file.argument());
+        let Some(Value::String(name)) = args.remove(&argument) else {
+            continue;
+        };
+        let src = find(run, scope, "templates", &name)?;
+        let read = run.services.loader.read(&src);
+        let body = read.map_err(|reason| refuse(format!("failed to read {src}: {reason}")))?;
+        let options = TemplateOptions {
+            trim_blocks: true,
+            ..TemplateOptions::default()
+        };
+        let folders = folders(run, scope);
+        let renderer = &run.services.renderer;
+        let text = renderer.template_file(&src, &body, options, scope, &folders)?;
+        args.insert(file.argument().to_owned(), text.into());
+    }
+    call.send(run, "heartbeat", args, Vec::new()).await
 }
 
 /// Says in a diff where the new content came from.

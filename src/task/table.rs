@@ -1030,13 +1030,87 @@ const LAB: &[ModuleSpec] = &[
         ],
     ),
     ModuleSpec::new(
+        "heartbeat",
+        Lab,
+        &[
+            // Whose daemon runs: the agent's, standing in for the package, or the package's.
+            // Without it whichever is there.
+            arg("software", Str).one_of(&["agent", "package"]),
+            // Each file's text, or a template of this machine that becomes it. What is not
+            // given stays as it is.
+            arg("ha_cf", Str),
+            arg("ha_cf_template", Path),
+            arg("authkeys", Str),
+            arg("authkeys_template", Path),
+            arg("haresources", Str),
+            arg("haresources_template", Path),
+            arg("state", Str).or("present").one_of(&[
+                "present",
+                "started",
+                "restarted",
+                "stopped",
+                "absent",
+            ]),
+            // What must be seen: nodes (name: status), resources, addresses, not_addresses,
+            // timeout.
+            arg("wait_for", Dict),
+        ],
+    )
+    .runs(Runs::Staged)
+    .rules(&[
+        Exclusive(&["ha_cf", "ha_cf_template"]),
+        Exclusive(&["authkeys", "authkeys_template"]),
+        Exclusive(&["haresources", "haresources_template"]),
+    ]),
+    ModuleSpec::new(
+        "failover_watch",
+        Lab,
+        &[
+            arg("state", Str)
+                .required()
+                .one_of(&["started", "awaited", "stopped"]),
+            // The interface on which all of the lab's packets pass.
+            arg("interface", Str).or("br0"),
+            // The service: its address, its page, and what in the page names the server.
+            arg("address", Str),
+            arg("url", Str),
+            arg("identify", Str),
+            // Each node's own address.
+            arg("nodes", Dict),
+            arg("port", Int).or("694"),
+            // For `awaited`: who must answer, and how long that may take.
+            arg("answered_by", Str),
+            arg("timeout", Float).or("120"),
+            // For `stopped`: what is told of. Whose heartbeats ended, who took over, its
+            // journal (`journalctl -o short-unix`), and the timers that set the floor.
+            arg("lost", Str),
+            arg("survivor", Str),
+            arg("journal", Str),
+            arg("floor", Float),
+            arg("floor_of", Str),
+        ],
+    )
+    .rules(&[
+        Needs("state", "started", "address"),
+        Needs("state", "started", "url"),
+        Needs("state", "started", "nodes"),
+        Needs("state", "awaited", "answered_by"),
+        Needs("state", "stopped", "lost"),
+        Needs("state", "stopped", "survivor"),
+    ])
+    .no_check(),
+    ModuleSpec::new(
         "vm",
         Lab,
         &[
             arg("name", Str).required(),
-            arg("state", Str)
-                .required()
-                .one_of(&["running", "paused", "killed", "restarted"]),
+            arg("state", Str).required().one_of(&[
+                "running",
+                "paused",
+                "stopped",
+                "killed",
+                "restarted",
+            ]),
         ],
     )
     .runs(Runs::Lab),

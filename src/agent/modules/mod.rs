@@ -8,7 +8,9 @@ mod copy;
 mod copy_tree;
 mod edit;
 mod facts;
+mod failover;
 mod file;
+mod heartbeat;
 mod http;
 mod inspect;
 mod iptables;
@@ -35,11 +37,13 @@ pub fn find(name: &str) -> Option<Module> {
         "blockinfile" => edit::blockinfile,
         "command" => command::command,
         "copy" => copy::copy,
+        "failover_watch" => failover::failover_watch,
         "file" => file::file,
         "find" => inspect::find,
         "get_url" => http::get_url,
         "getent" => account::getent,
         "group" => account::group,
+        "heartbeat" => heartbeat::heartbeat,
         "hostname" => account::hostname,
         "http_check" => http::http_check,
         "ip_address" => network::ip_address,

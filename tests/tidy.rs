@@ -12,6 +12,7 @@ const SHELLS: &[&str] = &[
     "src/bin/",
     "src/capture/socket.rs",
     "src/cli/bench.rs",
+    "src/cli/bench_failover.rs",
     "src/cli/capture.rs",
     "src/cli/doctor.rs",
     "src/cli/folder.rs",

@@ -378,6 +378,8 @@ pub enum Measurement {
     Reset,
     /// Twenty small tasks on three machines: on clean machines, then with nothing to change.
     Tasks,
+    /// A service's way to the other node, beside heartbeat 3.0.6. Takes minutes, so only when named.
+    Failover,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

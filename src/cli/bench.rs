@@ -19,6 +19,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::json;
 
 use super::args::{Bench, Measurement, Peer};
+use super::bench_failover::ROUNDS;
 use super::exit::Exit;
 use super::settings::Settings;
 use crate::vm::progress::{self, Progress};
@@ -109,12 +110,14 @@ impl<'a> Bencher<'a> {
         self.halab(&["up"])?;
         let mut rows = Vec::new();
         for name in Measurement::value_variants() {
-            if self.args.names.is_empty() || self.args.names.contains(name) {
+            let by_itself = self.args.names.is_empty() && *name != Measurement::Failover;
+            if by_itself || self.args.names.contains(name) {
                 match name {
                     Measurement::Overhead => rows.push(self.overhead()?),
                     Measurement::Up => rows.push(self.up()?),
                     Measurement::Reset => rows.push(self.reset()?),
                     Measurement::Tasks => rows.extend(self.tasks()?),
+                    Measurement::Failover => rows.extend(self.failover()?),
                 }
             }
         }
@@ -174,6 +177,46 @@ impl<'a> Bencher<'a> {
                 self.progress.step(&name);
                 let spent = [self.peer(peer, playbook)?];
                 rows.push(Row::of_seconds(&name, &spent, None));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Plays a hand-over and a crash with each heartbeat; the playbook measures from the wire.
+    fn failover(&self) -> anyhow::Result<Vec<Row>> {
+        let playbook = self.settings.folder.path("playbooks/bench/failover.yml");
+        let playbook = playbook
+            .to_str()
+            .context("the lab's folder has a name that is not text")?;
+        let out = self
+            .settings
+            .state_dir
+            .with_file_name(&self.lab)
+            .join("failover.json");
+        let mut rows: Vec<Row> = Vec::new();
+        for round in ROUNDS {
+            let variables = round.variables(&out);
+            let mut words = vec!["run", playbook];
+            words.extend(variables.iter().flat_map(|variable| ["-e", variable]));
+            for number in 1..=self.args.runs {
+                let step = format!(
+                    "failover, {}, deadtime {} s: {number} of {}",
+                    round.tools, round.deadtime, self.args.runs
+                );
+                self.progress.step(&step);
+                self.halab(&["reset"])?;
+                self.halab(&words)?;
+                for figure in round.figures(&out)? {
+                    match rows.iter_mut().find(|row| row.name == figure.name) {
+                        Some(row) => row.samples.push(figure.took.as_secs_f64()),
+                        None => rows.push(Row {
+                            name: figure.name,
+                            unit: Unit::Seconds,
+                            samples: vec![figure.took.as_secs_f64()],
+                            goal: figure.goal.map(|goal| goal.as_secs_f64()),
+                        }),
+                    }
+                }
             }
         }
         Ok(rows)

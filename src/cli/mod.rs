@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod bench;
+mod bench_failover;
 pub mod capture;
 pub mod doctor;
 pub mod exercises;

@@ -5,6 +5,7 @@
 
 mod capture;
 mod exercises;
+mod heartbeat;
 mod interruptions;
 mod ipvs;
 mod kills;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     trials.extend(modules::trials());
     trials.extend(rootless::trials());
     trials.extend(exercises::trials());
+    trials.extend(heartbeat::trials());
     trials.extend(capture::trials());
     trials.extend(sequence::trials());
     trials.extend(ipvs::trials());

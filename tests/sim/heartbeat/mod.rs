@@ -7,7 +7,10 @@ mod scenario;
 mod shrink;
 mod world;
 
-use std::time::Duration;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use scenario::{Fault, FaultKind, Sabotage, Scenario};
 use shrink::shrunk_report;
@@ -31,12 +34,40 @@ fn first_seed() -> u64 {
         .unwrap_or(1)
 }
 
-fn check_all(make: impl Fn(u64) -> Scenario) {
-    for seed in first_seed()..first_seed() + runs() {
-        let scenario = make(seed);
-        let report = World::run(&scenario).map_err(|_| shrunk_report(&scenario));
-        assert!(report.is_ok(), "{}", report.unwrap_err());
-    }
+/// Runs all seeds, as many at once as there are processors; the lowest that fails is told.
+fn check_all(make: impl Fn(u64) -> Scenario + Sync) {
+    let (first, end) = (first_seed(), first_seed() + runs());
+    let next = AtomicU64::new(first);
+    let failed = AtomicU64::new(u64::MAX);
+    let began = Instant::now();
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end || failed.load(Ordering::Relaxed) < seed {
+                        return;
+                    }
+                    if World::run(&make(seed)).is_err() {
+                        failed.fetch_min(seed, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner();
+    assert!(failed == u64::MAX, "{}", shrunk_report(&make(failed)));
+    told(first, end, began.elapsed());
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "seeds and pace are for the reader of the run"
+)]
+fn told(first: u64, end: u64, took: Duration) {
+    let pace = u128::from(end - first) * 60_000 / took.as_millis().max(1);
+    eprintln!("seeds {first} to {}: {pace} runs a minute", end - 1);
 }
 
 #[test]

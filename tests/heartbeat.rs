@@ -392,7 +392,11 @@ impl Attacker {
             _ => {
                 let length = 1 + self.below(600);
                 self.buffer.resize(length, 0);
-                let from = if kind % 2 == 0 { 0 } else { 4.min(length) };
+                let from = if kind.is_multiple_of(2) {
+                    0
+                } else {
+                    4.min(length)
+                };
                 for place in from..length {
                     self.buffer[place] = u8::try_from(self.random.below(256)).expect("a byte");
                 }

@@ -106,6 +106,7 @@ mod tests {
         assert_eq!(figures[1].took, Duration::from_millis(700));
         assert_eq!(ROUNDS[3].figures(&out).expect("figures").len(), 1);
         fs::write(&out, "{}").expect("written");
-        assert!(ROUNDS[0].figures(&out).is_err());
+        let error = ROUNDS[0].figures(&out).expect_err("nothing was measured");
+        assert!(error.to_string().contains("no figure `crash`"), "{error}");
     }
 }

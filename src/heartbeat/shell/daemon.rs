@@ -170,8 +170,8 @@ fn serve_runs(
         let pinger = Pinger::open(asks).map_err(outside("open a socket for echo requests"))?;
         let outside_world = Outside {
             media,
-            pinger,
             worker,
+            pinger,
             control,
             signals,
             journal,

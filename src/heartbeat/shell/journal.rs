@@ -21,7 +21,7 @@ pub(super) struct Journal {
     file: Option<File>,
     syslog: Option<(UnixDatagram, u8)>,
     /// Standard error is systemd's journal, as syslog's socket is.
-    is_journal: bool,
+    is_systemds: bool,
 }
 
 impl Journal {
@@ -31,7 +31,7 @@ impl Journal {
             node: node.to_owned(),
             file: None,
             syslog: None,
-            is_journal: std::env::var_os("JOURNAL_STREAM").is_some(),
+            is_systemds: std::env::var_os("JOURNAL_STREAM").is_some(),
         };
         if let Some(path) = &log.file {
             match OpenOptions::new()
@@ -60,7 +60,7 @@ impl Journal {
     )]
     pub(super) fn write(&mut self, level: Level, text: &str) {
         let (node, pid) = (&self.node, std::process::id());
-        if !(self.is_journal && self.syslog.is_some()) {
+        if !(self.is_systemds && self.syslog.is_some()) {
             eprintln!("heartbeat: [{pid}]: {}: {text}", level.name());
         }
         if let Some(file) = &mut self.file {

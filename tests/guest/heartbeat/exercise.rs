@@ -14,7 +14,7 @@ const SECRET: &str = "42ade27dad9045964fab10a395ffe4e0f726a80b";
 
 pub(super) fn trials() -> Vec<Trial> {
     let mut trials = vec![trial("exercise_03_is_green_and_leaves_no_trace", || {
-        whole("ex03a", "tools=agent", &[])
+        whole("ex03a", "tools=agent", &[]);
     })];
     // The real thing takes half a minute for what takes ours a second: its set-up and teardown
     // every time, all of its failovers on request.

@@ -181,7 +181,6 @@ fn form_of(name: &str, value: &Value) -> String {
     match name {
         // Numbers: lower-case hex without leading zeros.
         "seq" | "hg" | "ts" | "dt" | "ackseq" if is_hex && !text.starts_with('0') => "hex".into(),
-        "ttl" | "protocol" => text.clone(),
         // What says of itself which of the two nodes it is.
         "src" | "dest" | "node" => text.replace("saisp-vm-2", "N").replace("saisp-vm-3", "N"),
         "nodelist" => {

@@ -97,8 +97,14 @@ pub(crate) enum Sabotage {
     GenerationForgotten,
 }
 
-/// Misfortunes end here; then the world has [`CALM`] to become what it should be.
-pub(crate) const TROUBLE_ENDS: Duration = Duration::from_secs(150);
+/// Misfortunes begin in this time, after the cluster's own start.
+const TROUBLE: Duration = Duration::from_secs(45);
+
+/// How long one of them lasts at most.
+const FAULT_MAX: Duration = Duration::from_secs(20);
+
+/// They end here; then the world has [`CALM`] to become what it should be.
+pub(crate) const TROUBLE_ENDS: Duration = Duration::from_secs(66);
 
 /// Longest way back: a restart after a partition, a failed start's 30 s twice, a cold start.
 pub(crate) const CALM: Duration = Duration::from_secs(150);
@@ -168,10 +174,10 @@ impl Scenario {
     }
 
     fn fault(&self, random: &mut Random) -> Fault {
-        let at = Duration::from_millis(random.below(millis(TROUBLE_ENDS) - 40_000));
+        let at = Duration::from_millis(random.below(millis(TROUBLE)));
         let node = index(random, self.nodes);
         let to = (node + 1 + index(random, self.nodes - 1)) % self.nodes;
-        let length = random.between(Duration::from_millis(50), Duration::from_secs(30));
+        let length = random.between(Duration::from_millis(50), FAULT_MAX);
         let share = ["all", "local", "foreign", "failback"][index(random, 4)];
         let kinds = if self.has_resources { 9 } else { 5 };
         let kind = match random.below(kinds) {

@@ -19,7 +19,7 @@ use halab::heartbeat::jobs::{Outcome, ResourceCommand, Verb};
 use halab::heartbeat::node::{Action, Exit, Identity, Node, Now};
 use halab::heartbeat::random::Random;
 
-use super::scenario::{CALM, FaultKind, Sabotage, Scenario, TROUBLE_ENDS, index, millis};
+use super::scenario::{CALM, Fault, FaultKind, Sabotage, Scenario, TROUBLE_ENDS, index, millis};
 
 /// Resources of each group: the first, an address, may run on one node only.
 const RESOURCES: [&str; 2] = ["10.0.0.50 service-a", "10.0.0.51 service-b"];
@@ -37,9 +37,11 @@ const RECORDING_MAX: usize = 400;
 /// Between two looks whether the world is as it should be.
 const CALM_LOOK: Duration = Duration::from_secs(2);
 
-/// A world that was right for so long has nothing more to come: a failed start is tried again
-/// after thirty seconds.
-const SETTLED: Duration = Duration::from_secs(34);
+/// A world that was right for so long has nothing more to come.
+const SETTLED: Duration = Duration::from_secs(8);
+
+/// Unless a start failed: it is tried again after thirty seconds.
+const SETTLED_AFTER_FAILURE: Duration = Duration::from_secs(34);
 
 const EPOCH: u64 = 1_700_000_000;
 
@@ -170,6 +172,12 @@ impl<'a> World<'a> {
     /// The calm is over when all is as it should be and stays so; at the latest after [`CALM`].
     fn run_to_end(&mut self) -> Result<(), String> {
         let end = TROUBLE_ENDS + CALM;
+        let fails = |fault: &Fault| matches!(fault.kind, FaultKind::FailingStart { .. });
+        let settled = if self.scenario.faults.iter().any(fails) {
+            SETTLED_AFTER_FAILURE
+        } else {
+            SETTLED
+        };
         let mut right_since = None;
         let mut at = TROUBLE_ENDS;
         while at < end {
@@ -178,7 +186,7 @@ impl<'a> World<'a> {
                 Ok(()) => right_since.or(Some(at)),
                 Err(_) => None,
             };
-            if right_since.is_some_and(|since| at >= since + SETTLED) {
+            if right_since.is_some_and(|since| at >= since + settled) {
                 return Ok(());
             }
             at += CALM_LOOK;

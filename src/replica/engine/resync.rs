@@ -708,8 +708,22 @@ impl Engine {
         }
         let failed = resync.failed;
         if failed == 0 {
-            backing.superblock.generations.finish_resync_source();
+            let generations = &mut backing.superblock.generations;
+            generations.finish_resync_source();
             backing.unsaved = true;
+            // Both have the same now; this node may be the target of the next one.
+            if let Some(uuids) = self
+                .session
+                .as_mut()
+                .and_then(|session| session.peer_uuids.as_mut())
+            {
+                uuids.generations = [
+                    generations.current,
+                    generations.bitmap,
+                    generations.history[0],
+                    generations.history[1],
+                ];
+            }
         }
         let summary = summary(resync, self.now);
         self.log(summary);

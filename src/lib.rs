@@ -47,7 +47,8 @@
 //! 1. [`base::diagnostic`] and [`base::yaml`]: texts, places, problems.
 //! 2. [`vm::spec`], [`vm::lifecycle`]: what a lab is, and the life of a machine.
 //! 3. [`playbook::model`]: a playbook that cannot be wrong; then [`run::schedule`], who does what next.
-//! 4. [`task::kind`]: what a module is; then a plan such as [`ipvs::diff`], and its shell beside it.
+//! 4. [`grade::book`], [`grade::report`]: what a grade file's checks came to, and how it is told.
+//! 5. [`task::kind`]: what a module is; then a plan such as [`ipvs::diff`], and its shell beside it.
 
 #[cfg(feature = "agent")]
 pub mod agent;
@@ -55,6 +56,8 @@ pub mod base;
 pub mod capture;
 #[cfg(feature = "orchestrator")]
 pub mod cli;
+#[cfg(feature = "orchestrator")]
+pub mod grade;
 pub mod heartbeat;
 pub mod ipvs;
 #[cfg(feature = "orchestrator")]

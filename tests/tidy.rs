@@ -42,6 +42,7 @@ const SHELLS: &[&str] = &[
     "src/cli/exercises.rs",
     "src/cli/topology.rs",
     "src/vm/checkpoint.rs",
+    "src/vm/clone.rs",
     "src/vm/console.rs",
     "src/vm/control.rs",
     "src/vm/driver.rs",
@@ -58,6 +59,8 @@ const SHELLS: &[&str] = &[
     "src/run/action.rs",
     "src/run/dispatcher.rs",
     "src/run/executor.rs",
+    "src/run/grading.rs",
+    "src/cli/grade.rs",
     "src/run/staged.rs",
 ];
 

@@ -53,9 +53,13 @@ pub enum Command {
     Run(Box<Run>),
     /// Bring the lab to where an exercise begins, with those before it done.
     Goto(Goto),
+    /// Grade what was set up: on a copy of the lab, which goes on untouched.
+    Grade(Grade),
     /// Keep, load, list and remove states of the whole lab.
     #[command(subcommand)]
     Snapshot(Snapshot),
+    /// Copy the running lab into a second one, the same to the byte and isolated from it.
+    Clone(CloneLab),
     /// Open a shell on a machine, or run one command there.
     Ssh(Ssh),
     /// Open a shell on the client machine, inside the lab's network, or run one command there.
@@ -244,6 +248,47 @@ pub enum Snapshot {
     List,
     /// Remove a kept state.
     Rm { name: String },
+}
+
+#[derive(Debug, Args)]
+pub struct Grade {
+    /// Exercise names (01-lvs-dr), grade files, or `all`.
+    #[arg(required = true, value_name = "EXERCISE|FILE")]
+    pub exercises: Vec<String>,
+    /// Grade the lab itself where there is no memory for a copy: its state is kept and loaded again.
+    #[arg(long)]
+    pub in_place: bool,
+    /// The report's language.
+    #[arg(long, value_name = "LANG", default_value = "en", value_parser = ["en", "ro"])]
+    pub lang: String,
+    /// How many hints to show for each lost point, from the idea to the place.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub hints: usize,
+    #[command(flatten)]
+    pub files: ReportFiles,
+}
+
+/// The report's other forms, each into a file (`-` is standard output).
+#[derive(Clone, Debug, Default, Args)]
+pub struct ReportFiles {
+    /// Write `JUnit` XML.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write one HTML page with pictures that needs no network.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write a table for Moodle's grade import.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write Gradescope's results.json.
+    #[arg(long, value_name = "FILE")]
+    pub gradescope: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CloneLab {
+    /// The copy's name, for `--lab`.
+    pub name: String,
 }
 
 #[derive(Debug, Args)]

@@ -534,10 +534,9 @@ impl<'s> Session<'s> {
             hash_of_files(&settings.folder.path("templates"))?,
         );
         let name = format!("before-{}", wanted.name);
-        Ok(self
-            .running
-            .lab
-            .checkpoint(&self.running.ingredients, &name, &made_of))
+        let ingredients = self.running.ingredients.as_ref();
+        let ingredients = ingredients.expect("exercises run in a lab that was brought up");
+        Ok(self.running.lab.checkpoint(ingredients, &name, &made_of))
     }
 
     async fn mend(

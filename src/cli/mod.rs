@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod exercises;
 pub mod exit;
 pub mod folder;
+pub mod grade;
 pub mod hosts;
 pub mod playbook;
 pub mod run;

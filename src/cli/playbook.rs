@@ -98,7 +98,7 @@ pub(super) fn show(settings: &Settings, problems: &[Diagnostic]) {
     }
 }
 
-fn colour(stream: &impl IsTerminal) -> Colour {
+pub(super) fn colour(stream: &impl IsTerminal) -> Colour {
     if stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) {
         Colour::Always
     } else {
@@ -353,6 +353,7 @@ pub(super) fn flags(settings: &Settings, options: &RunOptions) -> Flags {
             ..Connection::default()
         },
         deadline: options.timeout.map(Duration::from_secs),
+        grading: None,
     }
 }
 

@@ -33,6 +33,8 @@ fn run_in_lab(settings: &Settings, command: &Command) -> anyhow::Result<Exit> {
         Command::Reset(args) => super::topology::reset(settings, args),
         Command::Status => super::topology::status(settings),
         Command::Snapshot(args) => super::topology::snapshot(settings, args),
+        Command::Grade(args) => super::grade::grade(settings, args),
+        Command::Clone(args) => super::topology::clone(settings, args),
         Command::Ssh(args) => super::topology::ssh(settings, args),
         Command::Shell(args) => super::topology::shell(settings, args),
         Command::Console(args) => super::topology::console(settings, args),

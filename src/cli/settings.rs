@@ -61,6 +61,20 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The same for another lab.
+    pub fn for_lab(&self, name: &str) -> Result<Self, SettingsError> {
+        if !lab_name_is_valid(name) {
+            return Err(SettingsError::LabName { name: name.into() });
+        }
+        Ok(Self {
+            lab: name.to_owned(),
+            state_dir: self.state_dir.with_file_name(name),
+            ..self.clone()
+        })
+    }
+}
+
 fn lab_name_is_valid(name: &str) -> bool {
     name.len() <= LAB_NAME_CHARS_MAX
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())

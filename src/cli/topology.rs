@@ -90,7 +90,8 @@ pub struct RunningLab {
     pub lock: Arc<LabLock>,
     pub access: LabAccess,
     pub outcome: UpOutcome,
-    pub ingredients: Ingredients,
+    /// What it was brought up from; a copy that is graded was not brought up.
+    pub ingredients: Option<Ingredients>,
 }
 
 impl RunningLab {
@@ -128,7 +129,7 @@ async fn bring_up(settings: &Settings, command: &str, start: Start) -> anyhow::R
         lab,
         lock,
         outcome,
-        ingredients,
+        ingredients: Some(ingredients),
     })
 }
 
@@ -162,7 +163,7 @@ fn qemu_version() -> anyhow::Result<String> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Runtime::new().context("failed to start the asynchronous runtime")
 }
 
@@ -263,6 +264,29 @@ pub fn snapshot(settings: &Settings, args: &args::Snapshot) -> anyhow::Result<Ex
     Ok(Exit::Done)
 }
 
+pub fn clone(settings: &Settings, args: &args::CloneLab) -> anyhow::Result<Exit> {
+    let begun = Instant::now();
+    let (lab, copy) = (open(settings)?, open(&settings.for_lab(&args.name)?)?);
+    let lock = lab.lock("halab clone")?;
+    if lab.folders.root == copy.folders.root {
+        return Err(crate::vm::lab::LabError::CloneOfItself.into());
+    }
+    let copy_lock = copy.lock("halab clone")?;
+    let progress = progress::for_user(settings.json);
+    let cloned = lab.clone_into(&lock, &copy, &copy_lock, &*progress)?;
+    let (seconds, paused) = (begun.elapsed().as_secs_f64(), cloned.paused.as_secs_f64());
+    report(
+        settings,
+        &format!(
+            "the lab `{name}` is a copy of `{}`, made in {seconds:.1} s; its machines stood still for {paused:.1} s\n`halab --lab {name} ssh …` works in the copy, `halab --lab {name} down --purge` forgets it",
+            settings.lab,
+            name = args.name,
+        ),
+        &json!({"lab": settings.lab, "clone": args.name, "seconds": seconds, "paused_seconds": paused}),
+    );
+    Ok(Exit::Done)
+}
+
 fn list_snapshots(settings: &Settings, lab: &Lab) {
     let found = snapshot::list(&lab.folders);
     let facts: Vec<Value> = found
@@ -308,6 +332,8 @@ struct Status {
     machines: Vec<MachineStatus>,
     snapshots: Vec<String>,
     forwards: Vec<String>,
+    /// A copy in which a grading goes on, or was cut short.
+    graded_in: Option<String>,
 }
 
 pub fn status(settings: &Settings) -> anyhow::Result<Exit> {
@@ -324,9 +350,16 @@ pub fn status(settings: &Settings) -> anyhow::Result<Exit> {
             .map(|(name, _)| name)
             .collect(),
         forwards: open_forwards(&lab.folders),
+        graded_in: graded_in(settings),
     };
     report(settings, &status.text(), &status.json());
     Ok(Exit::Done)
+}
+
+fn graded_in(settings: &Settings) -> Option<String> {
+    let name = super::grade::copy_name(&settings.lab);
+    let copy = settings.for_lab(&name).ok()?;
+    Holder::find(&copy.state_dir).map(|_| name)
 }
 
 impl Status {
@@ -387,6 +420,11 @@ impl Status {
         };
         line("snapshots:", &self.snapshots, "none");
         line("forwards:", &self.forwards, "");
+        let graded = self
+            .graded_in
+            .iter()
+            .map(|name| format!("in its copy `{name}`"));
+        line("graded:", &graded.collect::<Vec<_>>(), "");
         line("broken:", &broken(&self.record.faults), "");
         line(
             "in use:",
@@ -428,6 +466,7 @@ impl Status {
             "snapshots": self.snapshots,
             "forwards": self.forwards,
             "broken": broken(&self.record.faults),
+            "graded_in": self.graded_in,
         })
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use super::files::{self, SourceLoader};
 use super::inventory::Inventory;
+use super::model::checks_of;
 use super::model::{Action, IncludeTasks, Play, Playbook, Step, Task, Vars};
 use super::names::Names;
 use super::parse::{Outer, Reader, no_file};
@@ -64,6 +65,10 @@ pub fn load(
     for (task, folder) in &checked {
         check_files(task, folder, &mut reader);
     }
+    let tasks = plays.iter().flat_map(Play::tasks);
+    reader
+        .problems
+        .extend(super::grading::check_checks(&checks_of(tasks)));
     let mut names = Names::new(context.inventory, context.extra);
     for play in &plays {
         names.add_play(play, loader);

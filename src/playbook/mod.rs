@@ -30,6 +30,7 @@ mod context;
 pub mod exercise;
 pub mod files;
 mod filters;
+mod grading;
 mod ini;
 pub mod inventory;
 mod literal;

@@ -6,6 +6,8 @@
 //! to look at its surroundings. What only a host can tell stays a [`Node`]: a text in it is
 //! a template, to be rendered with that host's variables.
 
+use std::sync::Arc;
+
 use crate::base::diagnostic::{Diagnostic, Origin};
 use crate::base::yaml::Node;
 
@@ -34,10 +36,26 @@ impl Playbook {
             .collect()
     }
 
+    /// Every check, once each, in the order written.
+    pub fn checks(&self) -> Vec<Arc<Check>> {
+        checks_of(self.tasks())
+    }
+
     /// Every task of every play, in the order written; handlers after a play's own.
     pub fn tasks(&self) -> impl Iterator<Item = &Task> {
         self.plays.iter().flat_map(Play::tasks)
     }
+}
+
+/// Returns the checks that tasks are parts of, once each, in order.
+pub fn checks_of<'task>(tasks: impl Iterator<Item = &'task Task>) -> Vec<Arc<Check>> {
+    let mut all: Vec<Arc<Check>> = Vec::new();
+    for check in tasks.filter_map(|task| task.check.as_ref()) {
+        if !all.iter().any(|each| Arc::ptr_eq(each, check)) {
+            all.push(Arc::clone(check));
+        }
+    }
+    all
 }
 
 /// Variables of one place, in the order written; the later of two equal names wins.
@@ -161,6 +179,19 @@ pub enum Step {
 }
 
 impl Step {
+    /// Makes all tasks of the step parts of a check.
+    pub fn belong_to(&mut self, check: &Arc<Check>) {
+        match self {
+            Self::Task(task) => task.check = Some(Arc::clone(check)),
+            Self::Block(block) => {
+                let parts = [&mut block.body, &mut block.rescue, &mut block.always];
+                for step in parts.into_iter().flatten() {
+                    step.belong_to(check);
+                }
+            }
+        }
+    }
+
     /// Every task of the step, in the order written.
     pub fn tasks(&self) -> Box<dyn Iterator<Item = &Task> + '_> {
         match self {
@@ -222,10 +253,54 @@ pub struct Task {
     pub connection: Option<Node>,
     pub remote_user: Option<Node>,
     pub inherited: Inherited,
+    /// The check of a grade file that the task is (a part of).
+    pub check: Option<Arc<Check>>,
     /// Folder of the task's file: relative `src:`, templates and includes are looked for there.
     pub folder: String,
     /// The whole task; its line is the one to name.
     pub origin: Origin,
+}
+
+/// What a task or block with `points` is worth, and what is said when it fails. All texts are
+/// templates, rendered with the variables of the host where the check failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// Names the check in reports and in `needs`; stays when its name is reworded.
+    pub id: String,
+    pub points: f64,
+    /// Checks without which this one means nothing: it is skipped when one of them failed.
+    pub needs: Vec<Node>,
+    /// A command with which the reader sees it for himself.
+    pub see: Option<Node>,
+    /// Whether it is a block: its first failure ends it.
+    pub is_block: bool,
+    /// As the file has it, in English.
+    pub wording: Wording,
+    /// In other languages, by their codes; what is missing is said in English.
+    pub translations: Vec<(String, Wording)>,
+    /// Possible causes with what proves them, the most useful first.
+    pub causes: Vec<Cause>,
+    pub origin: Origin,
+}
+
+/// A check's texts in one language.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wording {
+    pub name: Option<Node>,
+    pub expected: Option<Node>,
+    pub found: Option<Node>,
+    /// From the idea to the place; none gives the answer.
+    pub hints: Vec<Node>,
+    /// As many as the check has causes.
+    pub causes: Vec<Node>,
+}
+
+/// Why a check may have failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cause {
+    /// What proves it; all must hold.
+    pub when: Vec<Node>,
+    pub say: Node,
 }
 
 /// Settings that a play or block hands down unless the task says otherwise.

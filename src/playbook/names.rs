@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::check::task_vars;
 use super::files::{self, SourceLoader};
 use super::inventory::{Inventory, variables_file};
-use super::model::{Action, DebugShow, Loop, Play, Task};
+use super::model::{Action, Check, DebugShow, Loop, Play, Task};
 use super::template::{self, Analysis, Form};
 use super::vars::{Layer, MAGIC_NAMES};
 use super::{filters, place, predicates};
@@ -353,6 +353,9 @@ fn task_texts<'task>(task: &'task Task, texts: &mut Vec<(&'task Node, Form)>) {
     if let Some(Loop::Items(node) | Loop::With(_, node)) = &task.repeat {
         tree(node, texts);
     }
+    if let Some(check) = &task.check {
+        check_texts(check, texts);
+    }
     match &task.action {
         Action::Module(module) => args(&module.args, texts),
         Action::IncludeVars(own)
@@ -369,6 +372,24 @@ fn task_texts<'task>(task: &'task Task, texts: &mut Vec<(&'task Node, Form)>) {
         | Action::Fail { msg: Some(node) } => tree(node, texts),
         // `debug: var` shows an undefined variable as such.
         Action::Debug { .. } | Action::Fail { msg: None } | Action::Meta(_) => {}
+    }
+}
+
+/// What a check says when it failed.
+fn check_texts<'task>(check: &'task Check, texts: &mut Vec<(&'task Node, Form)>) {
+    let wordings = check.translations.iter().map(|(_, wording)| wording);
+    for wording in wordings.chain([&check.wording]) {
+        let single = [&wording.name, &wording.expected, &wording.found];
+        let single = single.into_iter().flatten();
+        for node in single.chain(&wording.hints).chain(&wording.causes) {
+            tree(node, texts);
+        }
+    }
+    for node in check.causes.iter().flat_map(|cause| &cause.when) {
+        expression(node, texts);
+    }
+    if let Some(node) = &check.see {
+        tree(node, texts);
     }
 }
 

@@ -4,9 +4,12 @@
 //! Tasks are lowered in [`task`](super::task); whether names and files exist that only the
 //! whole run knows is asked in [`check`](super::check).
 
+use std::sync::Arc;
+
 use super::files::{self, SourceLoader};
+use super::grading;
 use super::model::{
-    Action, Batch, Block, GatherFacts, Handler, HostOrder, Inherited, Play, Setting, Step,
+    Action, Batch, Block, Check, GatherFacts, Handler, HostOrder, Inherited, Play, Setting, Step,
     Strategy, Task, Vars,
 };
 use super::schema::{self, Place};
@@ -39,6 +42,8 @@ pub(super) struct Outer {
     pub run_once: Option<Setting<bool>>,
     pub connection: Option<Node>,
     pub remote_user: Option<Node>,
+    /// The check that the block around is.
+    pub check: Option<Arc<Check>>,
     /// Folder of the file the tasks stand in, and the playbook's.
     pub folder: String,
     pub playbook_folder: String,
@@ -375,10 +380,19 @@ impl<'loader> Reader<'loader> {
             Some(list) => reader.steps(list, &inner, place),
             None => Vec::new(),
         };
+        let mut rescue = part(self, node.get("rescue"));
+        if let Some(check) = inner
+            .check
+            .as_ref()
+            .filter(|_| node.get("points").is_some())
+        {
+            // A check that failed ends its block, not its host's run.
+            rescue.push(Step::Task(Box::new(grading::noop(check, &inner))));
+        }
         Some(Block {
             name: node.get("name").cloned(),
             body: part(self, Some(body)),
-            rescue: part(self, node.get("rescue")),
+            rescue,
             always: part(self, node.get("always")),
             tags: inner.tags.clone(),
             origin: node.origin.clone(),
@@ -403,6 +417,7 @@ impl<'loader> Reader<'loader> {
             inner.notify.extend(list(notify));
         }
         inner.inherited = self.inherited(node, &outer.inherited);
+        inner.check = self.check(node, outer.check.as_ref());
         inner.delegate_to = node.get("delegate_to").cloned().or(inner.delegate_to);
         inner.delegate_facts = self.flag(node, "delegate_facts").or(inner.delegate_facts);
         inner.run_once = self.flag(node, "run_once").or(inner.run_once);

@@ -85,6 +85,14 @@ const TASK: &[&str] = &[
     "when",
 ];
 
+/// Keywords of a grade file's checks: tasks and blocks with `points`.
+pub(super) const CHECK: &[&str] = &[
+    "causes", "expected", "found", "hint", "id", "needs", "points", "see",
+];
+
+/// Languages a check can be worded in besides English.
+pub(super) const LANGUAGES: &[&str] = &["ro"];
+
 /// What Ansible knows and this language does not, and the way round.
 const MISSING: &[(&str, &str)] = &[
     (
@@ -124,6 +132,9 @@ pub(super) fn keywords(place: Place) -> Vec<&'static str> {
         Place::Task | Place::Handler => TASK,
     };
     let mut all: Vec<&str> = own.iter().chain(SHARED).copied().collect();
+    if place != Place::Play {
+        all.extend(CHECK.iter().copied().chain(LANGUAGES.iter().copied()));
+    }
     if place == Place::Handler {
         all.push("listen");
     }

@@ -440,6 +440,7 @@ impl Reader<'_> {
             connection: inner.connection,
             remote_user: inner.remote_user,
             inherited: inner.inherited,
+            check: inner.check,
             folder: inner.folder,
             origin: node.origin.clone(),
         }

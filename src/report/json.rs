@@ -54,6 +54,7 @@ pub fn to_json(event: &Event) -> Value {
         }),
         Event::Summary(summary) => summary_json(summary),
         Event::PlayStarted { name } => json!({"event": "play", "name": name}),
+        Event::CheckDone(check) => json!({"event": "check", "check": check}),
         Event::TaskStarted(task) => json!({
             "event": "task",
             "task": task.id.0,

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{diff, python};
 use crate::base::diagnostic::Colour;
+use crate::grade::outcome::CheckVerdict;
 use crate::run::event::{
     Event, ExerciseStarted, HostLabel, HostResult, Outcome, Part, ResultShape, TaskId, TaskKind,
     TaskStarted,
@@ -101,6 +102,18 @@ impl View {
                 });
                 let hosts = hosts.join(", ");
                 vec![self.line(Paint::Cyan, &format!("included: {file} for {hosts}{item}"))]
+            }
+            Event::CheckDone(check) => {
+                let (paint, word) = match check.verdict {
+                    CheckVerdict::Passed => (Paint::Green, "passed"),
+                    CheckVerdict::Failed => (Paint::Red, "failed"),
+                    CheckVerdict::Skipped => (Paint::Cyan, "skipped"),
+                };
+                let line = format!(
+                    "check {} {word}: {} of {}",
+                    check.id, check.points, check.max
+                );
+                vec![self.line(paint, &line)]
             }
             Event::NoHostsLeft => vec![self.banner("NO MORE HOSTS LEFT")],
             Event::Problem(problem) => {

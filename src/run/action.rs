@@ -23,6 +23,9 @@ use crate::task::kind::{self, ModuleSpec, Runs};
 /// said otherwise. Installing packages on a machine without KVM takes ten minutes.
 const DEADLINE: Duration = Duration::from_secs(45 * 60);
 
+/// Each takes ten seconds at the most; see `remote::openssh`.
+const GRADING_CONNECT_RETRIES: u32 = 5;
+
 /// Does what the task says, once.
 pub(super) async fn perform(
     run: &mut Run<'_>,
@@ -420,7 +423,20 @@ impl Call {
             .hosts
             .remote(&self.host, &self.connection)
             .map_err(|reason| Trouble::Result(result::unreachable(reason)))?;
-        let answer = timeout(self.deadline, remote.run(self.request(module, args), body)).await;
+        // A student's machine on a busy host gets its points a little later rather than none.
+        let retries = if run.services.flags.grading.is_some() {
+            GRADING_CONNECT_RETRIES
+        } else {
+            0
+        };
+        let request = self.request(module, args);
+        let mut answer = timeout(self.deadline, remote.run(request.clone(), body.clone())).await;
+        for _ in 0..retries {
+            if !matches!(answer, Ok(Err(RemoteError::Connect { .. }))) {
+                break;
+            }
+            answer = timeout(self.deadline, remote.run(request.clone(), body.clone())).await;
+        }
         match answer {
             Ok(Ok(reply)) => Ok(reply.result),
             Ok(Err(error)) => Err(Trouble::Result(unreachable(run, &error))),

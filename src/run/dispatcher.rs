@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -25,6 +26,7 @@ use super::services::Services;
 use super::tags::Selection;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::yaml::{Kind, Node};
+use crate::grade::book::Gradebook;
 use crate::playbook;
 use crate::playbook::condition::{self, Verdict as Condition};
 use crate::playbook::inventory::Inventory;
@@ -88,17 +90,25 @@ type Flow<T = ()> = Result<T, Stop>;
 
 /// A run in progress.
 pub struct Dispatcher<'run> {
-    services: Arc<Services>,
+    pub(super) services: Arc<Services>,
     inventory: Inventory,
-    known: Arc<Known>,
+    pub(super) known: Arc<Known>,
     wishes: Wishes,
     step: Option<Ask>,
-    reporter: &'run mut dyn Reporter,
+    pub(super) reporter: &'run mut dyn Reporter,
     interrupt: watch::Receiver<bool>,
     recap: Recap,
     /// Hosts that failed or were not reached: they take no part in later plays.
     failed: BTreeSet<String>,
     tasks_begun: u64,
+    pub(super) book: Gradebook,
+    /// The first task of the open check: its variables are those of the check's texts.
+    pub(super) check_task: Option<Arc<Task>>,
+    pub(super) begun: Instant,
+    /// What checks that have ended are called.
+    pub(super) check_names: BTreeMap<String, String>,
+    /// In a grading: how often in a row a host was not reached.
+    pub(super) silent: BTreeMap<String, u32>,
     /// Problems shown already: the same mistake on every host is one mistake.
     shown: BTreeSet<String>,
 }
@@ -110,11 +120,11 @@ impl std::fmt::Debug for Dispatcher<'_> {
 }
 
 /// One batch of one play while it runs.
-struct Running<'play> {
-    play: &'play Play,
+pub(super) struct Running<'play> {
+    pub(super) play: &'play Play,
     schedule: Schedule,
     /// Hosts of this batch when it began.
-    batch: Vec<String>,
+    pub(super) batch: Vec<String>,
     /// By handler, hosts that notified it and not yet saw it run.
     notified: BTreeMap<usize, BTreeSet<String>>,
     keywords: Arc<Vec<(&'static str, Node)>>,
@@ -144,6 +154,11 @@ impl<'run> Dispatcher<'run> {
             recap: Recap::default(),
             failed: BTreeSet::new(),
             tasks_begun: 0,
+            book: Gradebook::default(),
+            check_task: None,
+            begun: Instant::now(),
+            check_names: BTreeMap::new(),
+            silent: BTreeMap::new(),
             shown: BTreeSet::new(),
         }
     }
@@ -343,6 +358,7 @@ impl<'run> Dispatcher<'run> {
                 return Ok(BatchEnd::Run);
             }
         }
+        self.close_check(&running);
         Ok(if running.ends_play {
             BatchEnd::Play
         } else {
@@ -394,7 +410,7 @@ impl<'run> Dispatcher<'run> {
         Ok(all)
     }
 
-    fn host_scope(&self, running: &Running<'_>, host: &str) -> Scope {
+    pub(super) fn host_scope(&self, running: &Running<'_>, host: &str) -> Scope {
         let scope = Scope::new(&self.known, host).with(Level::PlayVars, Arc::clone(&running.vars));
         match running.vars_files.get(host) {
             Some(layer) => scope.with(Level::VarsFiles, Arc::clone(layer)),
@@ -436,12 +452,28 @@ impl<'run> Dispatcher<'run> {
             kind: TaskKind::Task,
             params: &slot.params,
         };
-        let Some(ended) = self.run_task(running, &work, &turn.hosts).await? else {
+        let ended = if self.admits(running, task) {
+            let (silent, asked) = self.part_silent(task, &turn.hosts);
+            let mut given_up = Self::given_up(task, &silent);
+            for each in &mut given_up {
+                self.apply(running, each, &[])?;
+            }
+            let done = if asked.is_empty() {
+                Some(Vec::new())
+            } else {
+                self.run_task(running, &work, &asked).await?
+            };
+            done.map(|done| [given_up, done].concat())
+        } else {
+            None
+        };
+        let Some(ended) = ended else {
             for host in &turn.hosts {
                 running.schedule.succeed(host);
             }
             return Ok(Vec::new());
         };
+        self.note_check(task, &ended);
         self.insert_included(running, turn, task, slot, &ended);
         self.settle(running, turn, task, &ended);
         Ok(ended)
@@ -746,6 +778,7 @@ impl<'run> Dispatcher<'run> {
                 }
                 Effect::LabChanged => {
                     // Links prove themselves before their next task (remote::reconnect).
+                    self.silent.clear();
                 }
             }
         }
@@ -927,7 +960,12 @@ impl<'run> Dispatcher<'run> {
             let folder = self.known.playbook_folder.clone();
             let loader = &*self.services.loader;
             match playbook::load_included(&include.file, task, spec, &folder, loader) {
-                Ok(steps) => {
+                Ok(mut steps) => {
+                    if let Some(check) = &task.check {
+                        for step in &mut steps {
+                            step.belong_to(check);
+                        }
+                    }
                     for host in &hosts {
                         self.recap.count(host, Outcome::Ok, Consequence::Plain);
                     }
@@ -1148,6 +1186,7 @@ fn gather_task(play: &Play) -> Task {
         connection: None,
         remote_user: None,
         inherited: play.inherited.clone(),
+        check: None,
         folder: play.folder.clone(),
         origin: play.origin.clone(),
     }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::recap::{Recap, Summary};
 use crate::base::diagnostic::Diagnostic;
+use crate::grade::outcome::CheckResult;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -50,6 +51,8 @@ pub enum Event {
         hosts: Vec<String>,
         label: Option<Value>,
     },
+    /// A check of a grade file has ended.
+    CheckDone(Box<CheckResult>),
     /// No host of the play is left to go on.
     NoHostsLeft,
     /// Something about the playbook, a template, a host's variables.

@@ -88,7 +88,7 @@ pub struct Include {
 }
 
 /// A task that ended on a host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ended {
     pub host: String,
     pub shown: HostResult,
@@ -502,7 +502,7 @@ impl Run<'_> {
             Outcome::Unreachable => self.boolean(settings.ignore_unreachable.as_ref(), &self.scope),
             _ => None,
         };
-        let ignored = ignored == Some(true);
+        let ignored = ignored == Some(true) || self.is_graded(outcome);
         let shown = HostResult {
             host: self.label.clone(),
             outcome,
@@ -516,6 +516,18 @@ impl Run<'_> {
             result: done,
             effects: self.effects,
             ignored,
+        }
+    }
+
+    /// In a grading a failure ends no host's run; within a block that is a check it ends the
+    /// block, whose rescue takes the host on.
+    fn is_graded(&self, outcome: Outcome) -> bool {
+        let task = &self.job.task;
+        match (&task.check, outcome) {
+            (Some(check), Outcome::Failed) => !check.is_block,
+            (Some(_), Outcome::Unreachable) => true,
+            (None, Outcome::Failed | Outcome::Unreachable) => self.services.flags.grading.is_some(),
+            _ => false,
         }
     }
 

@@ -14,6 +14,7 @@ pub mod connection;
 pub mod dispatcher;
 pub mod event;
 pub mod executor;
+mod grading;
 mod keyword;
 pub mod listing;
 pub mod plan;

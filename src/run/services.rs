@@ -36,6 +36,8 @@ pub struct Flags {
     pub connection: Connection,
     /// `--timeout`: a host that answers a task later is given up.
     pub deadline: Option<Duration>,
+    /// `halab grade`: a failure costs points and ends nothing; checks are worded in this language.
+    pub grading: Option<String>,
 }
 
 impl Default for Flags {
@@ -49,6 +51,7 @@ impl Default for Flags {
             become_user: None,
             connection: Connection::default(),
             deadline: None,
+            grading: None,
         }
     }
 }

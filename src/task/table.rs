@@ -1115,6 +1115,16 @@ const LAB: &[ModuleSpec] = &[
     )
     .runs(Runs::Lab),
     ModuleSpec::new(
+        "snapshot",
+        Lab,
+        &[
+            arg("name", Str).required(),
+            arg("state", Str).or("loaded").one_of(&["loaded", "saved"]),
+        ],
+    )
+    .runs(Runs::Lab)
+    .no_check(),
+    ModuleSpec::new(
         "fault",
         Lab,
         &[

@@ -90,6 +90,8 @@ pub struct Task {
     pub memory: String,
     /// Frozen by a fault: it stays so.
     pub stays_paused: bool,
+    /// Cards whose cables are pulled when the machine goes on.
+    pub links_down: Vec<String>,
 }
 
 /// One machine of a lab that is up.
@@ -124,7 +126,13 @@ impl<'lab> MachineDriver<'lab> {
             Phase::Start => self.start(task),
             Phase::Pause => self.with_qmp(Qmp::pause),
             Phase::Save => self.save(task),
-            Phase::Load => self.with_qmp(|qmp| qmp.load_memory(&task.memory, MEMORY_DEADLINE)),
+            Phase::Load => self.with_qmp(|qmp| {
+                qmp.load_memory(&task.memory, MEMORY_DEADLINE)?;
+                // Before it goes on: a machine must not see a cable that was pulled long ago.
+                task.links_down
+                    .iter()
+                    .try_for_each(|nic| qmp.set_link(nic, false))
+            }),
             Phase::Resume if task.stays_paused => Ok(()),
             Phase::Resume => self.with_qmp(Qmp::resume),
             Phase::Wake => self.wake(task),
@@ -270,7 +278,8 @@ impl<'lab> MachineDriver<'lab> {
     fn save(&self, task: &Task) -> Result<(), MachineError> {
         self.with_qmp(|qmp| {
             for (disk, layers) in self.machine.disks.iter().zip(&task.disks) {
-                qmp.add_layer(&disk.name, layers.blockdev_top(DISKS_FOLDER))?;
+                let known: Vec<String> = layers.below_top().nodes();
+                qmp.add_layer(&disk.name, layers.blockdev_top(DISKS_FOLDER), &known)?;
             }
             qmp.save_memory(&task.memory, MEMORY_DEADLINE)
         })

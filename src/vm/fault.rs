@@ -173,7 +173,7 @@ impl Lab {
         }
     }
 
-    fn shape(&self, machine: &str, nic: &str, percent: u8) -> Result<(), LabError> {
+    pub(super) fn shape(&self, machine: &str, nic: &str, percent: u8) -> Result<(), LabError> {
         let spec = self.machine(machine)?;
         let tap = spec.nic(nic).map_or("", |nic| nic.tap.as_str());
         let enter = self.access().enter;

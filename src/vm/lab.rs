@@ -14,7 +14,7 @@
 //!  reset ──► kill QEMUs ──► new empty layers ──► start, load memory, resume together, wake
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::net::Ipv4Addr;
@@ -45,6 +45,7 @@ use super::spec::{Accelerator, Disk, DiskContent, LabAccess, Machine, Topology};
 use super::state::{
     BootFiles, LabFolders, LabLock, LabRecord, StateError, create_folder, link_or_copy,
 };
+use crate::base::units::ByteSize;
 
 /// For the first greetings of all SSH servers after a load: tenths of a second, and half a minute
 /// where a dozen emulated guests share two cores.
@@ -107,6 +108,19 @@ pub enum LabError {
     MachineIs {
         machine: String,
         state: MachineState,
+    },
+    #[error(
+        "there is a lab `{name}` already; `halab --lab {name} down --purge` forgets it, or choose another name"
+    )]
+    CloneIsThere { name: String },
+    #[error("a lab cannot be copied onto itself")]
+    CloneOfItself,
+    #[error(
+        "the copy's machines need {needed} of memory and {available} are free; stop something first"
+    )]
+    NoMemory {
+        needed: ByteSize,
+        available: ByteSize,
     },
     #[error("failed to shape {machine}'s traffic: {reason}")]
     Shape { machine: String, reason: String },
@@ -245,6 +259,11 @@ impl Lab {
         if record.topology_key != self.topology_key() {
             return Err(LabError::TopologyChanged);
         }
+        if record.graded_in_place {
+            progress.note("a grading in place was interrupted: the lab goes back to where it was");
+            self.end_grading_in_place(progress)?;
+            return Ok(Some(UpOutcome::Resumed));
+        }
         if let Some(what) = &record.unfinished {
             progress.note(&format!(
                 "{what} was interrupted: the lab goes back to `{CLEAN}`"
@@ -368,7 +387,7 @@ impl Lab {
         self.load_with(name, &keys, progress)
     }
 
-    fn load_with(
+    pub(super) fn load_with(
         &self,
         name: &str,
         keys: &BTreeMap<String, GuestKeys>,
@@ -406,6 +425,8 @@ impl Lab {
             state_of: Some(name.to_owned()),
             done: manifest.done.clone(),
             next_layer: old.next_layer,
+            graded_in_place: old.graded_in_place,
+            faults: manifest.faults.clone(),
             ..LabRecord::default()
         };
         record.disks = self.with_new_tops(&mut record.next_layer, &manifest.disks)?;
@@ -415,7 +436,16 @@ impl Lab {
             task.memory = format!("snapshots/{name}/{}", memory_file(&machine.name));
             task.hand_over_keys = manifest.foreign_keys;
         }
-        self.group(lifecycle::LOAD, holder, &tasks, progress)?;
+        self.group_but(
+            &manifest.faults.killed,
+            lifecycle::LOAD,
+            holder,
+            &tasks,
+            progress,
+        )?;
+        for ((machine, nic), percent) in &manifest.faults.loss {
+            self.shape(machine, nic, *percent)?;
+        }
         if name == CLEAN {
             // What every lab begins with is reached by its network; a state of the user's may
             // have any fault.
@@ -454,20 +484,7 @@ impl Lab {
             return Err(LabError::TopologyChanged);
         }
         self.refuse_dead(holder, &record)?;
-        let frozen = record.disks.clone();
-        if let Some((machine, _)) = frozen.iter().find(|(_, disks)| {
-            disks
-                .iter()
-                .any(|layers| layers.names().len() >= LAYERS_MAX)
-        }) {
-            return Err(LabError::TooManyLayers {
-                machine: machine.clone(),
-            });
-        }
-        // Written down before QEMU hears of it: a new layer that is never used is empty, and
-        // an empty layer in the list changes nothing.
-        record.disks = self.with_new_tops(&mut record.next_layer, &frozen)?;
-        self.folders.save_record(&record)?;
+        let frozen = self.put_new_tops(&mut record)?;
         let unfinished = unfinished_name(name);
         let folder = self.folders.snapshot(&unfinished);
         let _ = fs::remove_dir_all(&folder);
@@ -484,6 +501,29 @@ impl Lab {
         };
         manifest.write(&folder)?;
         Ok(snapshot::finish(&self.folders, name)?)
+    }
+
+    /// Makes an empty layer for every disk, to be put on it when its machine is frozen;
+    /// returns what lies below.
+    pub(super) fn put_new_tops(
+        &self,
+        record: &mut LabRecord,
+    ) -> Result<BTreeMap<String, Vec<Layers>>, LabError> {
+        let frozen = record.disks.clone();
+        if let Some((machine, _)) = frozen.iter().find(|(_, disks)| {
+            disks
+                .iter()
+                .any(|layers| layers.names().len() >= LAYERS_MAX)
+        }) {
+            return Err(LabError::TooManyLayers {
+                machine: machine.clone(),
+            });
+        }
+        // Written down before QEMU hears of it: a new layer that is never used is empty, and
+        // an empty layer in the list changes nothing.
+        record.disks = self.with_new_tops(&mut record.next_layer, &frozen)?;
+        self.folders.save_record(record)?;
+        Ok(frozen)
     }
 
     fn refuse_dead(&self, holder: Holder, record: &LabRecord) -> Result<(), LabError> {
@@ -636,7 +676,7 @@ impl Lab {
             .collect())
     }
 
-    fn topology_key(&self) -> String {
+    pub(super) fn topology_key(&self) -> String {
         snapshot::key(&self.topology)
     }
 
@@ -761,6 +801,13 @@ impl Lab {
                     hand_over_keys: false,
                     memory: String::new(),
                     stays_paused: record.faults.paused.contains(&machine.name),
+                    links_down: record
+                        .faults
+                        .links_down
+                        .iter()
+                        .filter(|(name, _)| *name == machine.name)
+                        .map(|(_, nic)| nic.clone())
+                        .collect(),
                 })
             })
             .collect()
@@ -793,8 +840,29 @@ impl Lab {
         run_group(operation, &self.drivers(holder), tasks, progress)
     }
 
+    /// Takes all machines but those without power through an operation together.
+    pub(super) fn group_but(
+        &self,
+        without: &BTreeSet<String>,
+        operation: Operation,
+        holder: Holder,
+        tasks: &[Task],
+        progress: &dyn Progress,
+    ) -> Result<(), LabError> {
+        let (drivers, tasks): (Vec<_>, Vec<_>) = self
+            .drivers(holder)
+            .into_iter()
+            .zip(tasks.iter().cloned())
+            .filter(|(driver, _)| !without.contains(&driver.machine.name))
+            .unzip();
+        if drivers.is_empty() {
+            return Ok(());
+        }
+        run_group(operation, &drivers, &tasks, progress)
+    }
+
     /// Waits until the client sees every SSH server greet.
-    fn await_greetings(&self) -> Result<(), LabError> {
+    pub fn await_greetings(&self) -> Result<(), LabError> {
         let addresses = self
             .topology
             .machines
@@ -956,7 +1024,7 @@ fn unix_micros() -> u64 {
     u64::try_from(unix_now().as_micros()).unwrap_or(u64::MAX)
 }
 
-fn unix_now() -> Duration {
+pub(super) fn unix_now() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

@@ -41,8 +41,21 @@ impl Layers {
         Self(self.0[1..].to_vec())
     }
 
+    /// Returns the top on the lowest `kept` layers: what is between them was moved into the top.
+    #[must_use]
+    pub fn flattened(&self, kept: usize) -> Self {
+        let mut names = vec![self.0[0].clone()];
+        names.extend(self.0[self.0.len() - kept..].iter().cloned());
+        Self(names)
+    }
+
     pub fn top(&self) -> &str {
         &self.0[0]
+    }
+
+    /// Names the layers' block nodes.
+    pub fn nodes(&self) -> Vec<String> {
+        self.0.iter().map(|name| node_name(name)).collect()
     }
 
     pub fn names(&self) -> &[String] {
@@ -93,7 +106,7 @@ fn layer(name: &str, folder: &str, writable: bool) -> Value {
 
 /// Names a block node after its layer's file; QEMU takes at most 31 bytes, the last of which
 /// tell layers apart.
-fn node_name(file: &str) -> String {
+pub fn node_name(file: &str) -> String {
     const NODE_NAME_BYTES_MAX: usize = 31;
     let stem = file.strip_suffix(".qcow2").unwrap_or(file);
     let start = stem.len().saturating_sub(NODE_NAME_BYTES_MAX - 2);

@@ -170,6 +170,16 @@ pub const SAVE: Operation = Operation {
     phases: &[Phase::Pause, Phase::Save, Phase::Resume, Phase::SetClock],
     mend: Phase::Resume,
 };
+/// As [`SAVE`], without the clocks: what lies between its two ends is the time the machines
+/// stand still.
+pub const FREEZE: Operation = Operation {
+    phases: &[Phase::Pause, Phase::Save, Phase::Resume],
+    mend: Phase::Resume,
+};
+pub const SET_CLOCKS: Operation = Operation {
+    phases: &[Phase::SetClock],
+    mend: Phase::SetClock,
+};
 /// Saves and leaves the machines paused: for those about to be stopped.
 pub const SAVE_LAST: Operation = Operation {
     phases: &[Phase::Pause, Phase::Save],

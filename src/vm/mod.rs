@@ -4,6 +4,7 @@ pub mod access;
 pub mod apt;
 pub mod argv;
 pub mod checkpoint;
+pub mod clone;
 pub mod console;
 pub mod control;
 pub mod doctor;

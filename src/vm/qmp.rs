@@ -56,6 +56,13 @@ pub enum QmpError {
     MigrationDeadline { seconds: u64 },
 }
 
+/// Where [`Qmp::flatten`] ends: a node, and its file's name as the disk's header will say it.
+#[derive(Clone, Debug)]
+pub struct FlattenBase {
+    pub node: String,
+    pub file: String,
+}
+
 /// A connection to one QEMU's monitor. QEMU serves one at a time on each of its sockets.
 #[derive(Debug)]
 pub struct Qmp {
@@ -151,29 +158,18 @@ impl Qmp {
     }
 
     pub fn pause(&mut self) -> Result<(), QmpError> {
+        self.end_migration()?;
+        if self.execute(&qmp::query_status {})?.status == qmp::RunState::postmigrate {
+            // A machine whose memory was just saved gave its disks away and would not be saved again.
+            self.execute(&qmp::cont {})?;
+        }
         self.execute(&qmp::stop {}).map(drop)
     }
 
     /// Lets the machine go on. A save that is still under way, because the command that asked
     /// for it was killed, is given up first: at its end it would stop the machine again.
     pub fn resume(&mut self) -> Result<(), QmpError> {
-        let status = self.execute(&qmp::query_migrate {})?.status;
-        if status.is_some_and(is_under_way) {
-            self.execute(&qmp::migrate_cancel {})?;
-            let end = Instant::now() + COMMAND_DEADLINE;
-            while self
-                .execute(&qmp::query_migrate {})?
-                .status
-                .is_some_and(is_under_way)
-            {
-                if Instant::now() >= end {
-                    return Err(QmpError::MigrationDeadline {
-                        seconds: COMMAND_DEADLINE.as_secs(),
-                    });
-                }
-                thread::sleep(MIGRATION_POLL);
-            }
-        }
+        self.end_migration()?;
         self.execute(&qmp::cont {}).map(drop)
     }
 
@@ -199,6 +195,29 @@ impl Qmp {
         .map(drop)
     }
 
+    /// Ends a save that a command which was killed began.
+    fn end_migration(&mut self) -> Result<(), QmpError> {
+        let status = self.execute(&qmp::query_migrate {})?.status;
+        if !status.is_some_and(is_under_way) {
+            return Ok(());
+        }
+        self.execute(&qmp::migrate_cancel {})?;
+        let end = Instant::now() + COMMAND_DEADLINE;
+        while self
+            .execute(&qmp::query_migrate {})?
+            .status
+            .is_some_and(is_under_way)
+        {
+            if Instant::now() >= end {
+                return Err(QmpError::MigrationDeadline {
+                    seconds: COMMAND_DEADLINE.as_secs(),
+                });
+            }
+            thread::sleep(MIGRATION_POLL);
+        }
+        Ok(())
+    }
+
     pub fn set_link(&mut self, nic: &str, up: bool) -> Result<(), QmpError> {
         let name = nic.to_owned();
         self.execute(&qmp::set_link { name, up }).map(drop)
@@ -219,13 +238,26 @@ impl Qmp {
             .and_then(|inserted| inserted.node_name))
     }
 
-    /// Freezes what a disk writes to and puts a new layer on it.
-    pub fn add_layer(&mut self, disk: &str, layer: Value) -> Result<(), QmpError> {
+    /// Freezes what a disk writes to and puts a new layer on it. `known` are the nodes of the
+    /// layers that should lie below, the highest first: those above what the disk really writes
+    /// to were brought by a command that was killed, and would be kept locked for nobody.
+    pub fn add_layer(
+        &mut self,
+        disk: &str,
+        layer: Value,
+        known: &[String],
+    ) -> Result<(), QmpError> {
         const COMMAND: &str = "blockdev-add";
         let node = self.top_node(disk)?.ok_or_else(|| QmpError::Refused {
             command: "query-block",
             reason: format!("it has no disk `{disk}`"),
         })?;
+        for unused in known.iter().take_while(|each| **each != node) {
+            // Most often it was never added.
+            let _ = self.execute(&qmp::blockdev_del {
+                node_name: unused.clone(),
+            });
+        }
         let overlay = layer["node-name"].as_str().unwrap_or_default().to_owned();
         let options = top_options(layer).map_err(|source| QmpError::Answer {
             command: COMMAND,
@@ -265,6 +297,55 @@ impl Qmp {
             exit_on_error: None,
         })?;
         self.await_migration(deadline)
+    }
+
+    /// Moves what lies between a disk's top and `base` into the top, while the machine runs.
+    pub fn flatten(
+        &mut self,
+        top: &str,
+        base: &FlattenBase,
+        deadline: Duration,
+    ) -> Result<(), QmpError> {
+        const COMMAND: &str = "block-stream";
+        let job = format!("flatten-{top}");
+        self.execute(&qmp::block_stream {
+            auto_dismiss: Some(false),
+            auto_finalize: None,
+            backing_file: Some(base.file.clone()),
+            backing_mask_protocol: None,
+            base: None,
+            base_node: Some(base.node.clone()),
+            bottom: None,
+            filter_node_name: None,
+            job_id: Some(job.clone()),
+            on_error: None,
+            speed: None,
+            device: top.to_owned(),
+        })?;
+        let end = Instant::now() + deadline;
+        loop {
+            let jobs = self.execute(&qmp::query_jobs {})?;
+            let own = jobs.into_iter().find(|each| each.id == job);
+            match own {
+                Some(own) if own.status == qmp::JobStatus::concluded => {
+                    self.execute(&qmp::job_dismiss { id: job })?;
+                    return match own.error {
+                        None => Ok(()),
+                        Some(reason) => Err(QmpError::Refused {
+                            command: COMMAND,
+                            reason,
+                        }),
+                    };
+                }
+                _ if Instant::now() >= end => {
+                    return Err(QmpError::Refused {
+                        command: COMMAND,
+                        reason: format!("not done within {} s", deadline.as_secs()),
+                    });
+                }
+                _ => thread::sleep(MIGRATION_POLL),
+            }
+        }
     }
 
     fn await_migration(&mut self, deadline: Duration) -> Result<(), QmpError> {

@@ -36,6 +36,12 @@ enum Wish {
         nic: String,
         percent: u8,
     },
+    Load {
+        snapshot: String,
+    },
+    Save {
+        snapshot: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +61,7 @@ impl LabRemote {
     /// Does what is wished and says whether it changed anything; with `check` only says it.
     fn fulfil(&self, wish: &Wish, check: bool) -> Result<bool, LabError> {
         match wish {
+            Wish::Load { .. } | Wish::Save { .. } => self.whole(wish, check),
             Wish::Machine { name, wanted } => self.machine(name, *wanted, check),
             Wish::Link { machine, nic, up } => {
                 if check {
@@ -76,6 +83,17 @@ impl LabRemote {
                 self.lab.set_loss(&self.lock, machine, nic, *percent)
             }
         }
+    }
+
+    /// Loads or keeps a state of the whole lab.
+    fn whole(&self, wish: &Wish, check: bool) -> Result<bool, LabError> {
+        match wish {
+            _ if check => {}
+            Wish::Load { snapshot } => self.lab.load(&self.lock, snapshot, &Quiet)?,
+            Wish::Save { snapshot } => self.lab.save(&self.lock, snapshot, &Quiet)?,
+            _ => unreachable!("only wishes for the whole lab come here"),
+        }
+        Ok(true)
     }
 
     fn machine(&self, name: &str, wanted: Wanted, check: bool) -> Result<bool, LabError> {
@@ -168,6 +186,13 @@ impl Wish {
             return Ok(Self::Machine {
                 name: text("name")?,
                 wanted,
+            });
+        }
+        if module == "snapshot" {
+            let snapshot = text("name")?;
+            return Ok(match args.get("state").and_then(Value::as_str) {
+                Some("saved") => Self::Save { snapshot },
+                _ => Self::Load { snapshot },
             });
         }
         let machine = text("vm")?;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layers::Layers;
 use super::state::{
-    BootFiles, LabFolders, LabRecord, StateError, create_folder, link_or_copy, read_json,
+    BootFiles, Faults, LabFolders, LabRecord, StateError, create_folder, link_or_copy, read_json,
     write_json,
 };
 use crate::playbook::exercise::Done;
@@ -26,6 +26,10 @@ use crate::playbook::exercise::Done;
 pub const CLEAN: &str = "clean";
 /// The state a lab was in when it went down.
 pub const LAST: &str = "last";
+/// The state a lab is in while it is graded in place: it goes back there.
+pub const GRADED: &str = "graded";
+/// The state a lab was copied in: where a copy begins.
+pub const CLONED: &str = "cloned";
 const MANIFEST_FILE: &str = "manifest.json";
 /// Raised when machines saved by an earlier halab would not fit.
 const FORMAT: u32 = 2;
@@ -46,6 +50,10 @@ pub struct Manifest {
     /// The exercises that stand on the machines.
     #[serde(default)]
     pub done: Vec<Done>,
+    /// What is broken in the state: machines without power have no memory in it. Only copies of
+    /// running labs keep that; a state of the user's is loaded with everything mended.
+    #[serde(default)]
+    pub faults: Faults,
 }
 
 impl Manifest {
@@ -64,6 +72,7 @@ impl Manifest {
             foreign_keys: false,
             created_unix,
             done: record.done.clone(),
+            faults: Faults::default(),
         }
     }
 
@@ -273,6 +282,25 @@ impl WarmEntry {
     }
 }
 
+/// Puts a lab's snapshot into another lab that has the same keys, under another name.
+pub fn copy_into(
+    from: &LabFolders,
+    name: &str,
+    to: &LabFolders,
+    to_name: &str,
+) -> Result<(), StateError> {
+    let folder = from.snapshot(name);
+    let Some(manifest) = Manifest::read(&folder)? else {
+        return Ok(());
+    };
+    let unfinished = to.snapshot(&unfinished_name(to_name));
+    let _ = fs::remove_dir_all(&unfinished);
+    create_folder(&unfinished)?;
+    link_state(&manifest, &from.disks(), &folder, &to.disks(), &unfinished)?;
+    manifest.write(&unfinished)?;
+    finish(to, to_name)
+}
+
 /// Links all files of a state: layers from one folder, memory from another.
 fn link_state(
     manifest: &Manifest,
@@ -294,7 +322,8 @@ fn link_state(
             });
         }
     }
-    for machine in manifest.disks.keys() {
+    let has_memory = |machine: &&String| !manifest.faults.killed.contains(*machine);
+    for machine in manifest.disks.keys().filter(has_memory) {
         let file = memory_file(machine);
         link_or_copy(&memory.join(&file), &to_memory.join(&file))?;
     }

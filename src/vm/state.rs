@@ -71,6 +71,12 @@ pub struct LabRecord {
     /// yet have its memory.
     #[serde(default)]
     pub unfinished: Option<String>,
+    /// The lab is a copy that was never whole: nothing in it is worth keeping.
+    #[serde(default)]
+    pub cloning: bool,
+    /// The lab is being graded itself: its user's state is the snapshot `graded`.
+    #[serde(default)]
+    pub graded_in_place: bool,
     /// Of the topology the disks belong to.
     pub topology_key: String,
     /// What the machines were started with.

@@ -220,7 +220,7 @@ fn crash() {
 }
 
 /// Finds a lab's QEMUs without halab: by the folder they work in.
-fn qemus_of(lab: &Lab) -> BTreeSet<i64> {
+pub(crate) fn qemus_of(lab: &Lab) -> BTreeSet<i64> {
     let state = lab.state_dir();
     let is_one = |pid: i64| {
         let works_here = fs::read_link(format!("/proc/{pid}/cwd"));

@@ -4,7 +4,9 @@
 //! with `HALAB_GUEST_TESTS=required` (as in CI) that is a failure.
 
 mod capture;
+mod clone;
 mod exercises;
+mod grading;
 mod heartbeat;
 mod interruptions;
 mod ipvs;
@@ -30,10 +32,12 @@ fn main() -> ExitCode {
     trials.extend(interruptions::trials());
     trials.extend(modules::trials());
     trials.extend(rootless::trials());
+    trials.extend(clone::trials());
     trials.extend(exercises::trials());
     trials.extend(heartbeat::trials());
     trials.extend(capture::trials());
     trials.extend(sequence::trials());
+    trials.extend(grading::trials());
     trials.extend(ipvs::trials());
     if !arguments.list
         && std::env::var_os(support::guest::GIVEN_GUEST).is_none()

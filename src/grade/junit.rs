@@ -1,0 +1,69 @@
+//! The report as `JUnit` XML: a suite an exercise, a case a check.
+
+use std::time::Duration;
+
+use quick_junit::{
+    NonSuccessKind, Report as Junit, SerializeError, TestCase, TestCaseStatus, TestSuite,
+};
+
+use super::outcome::{CheckResult, CheckVerdict, harmless};
+use super::report::Report;
+
+/// Returns the document.
+pub fn render(report: &Report) -> Result<String, SerializeError> {
+    let mut junit = Junit::new("halab grade");
+    junit.set_time(Duration::from_secs_f64(report.seconds.max(0.0)));
+    for exercise in &report.exercises {
+        let mut suite = TestSuite::new(exercise.exercise.clone());
+        suite.set_time(Duration::from_secs_f64(exercise.seconds.max(0.0)));
+        for check in &exercise.checks {
+            suite.add_test_case(case(&exercise.exercise, check));
+        }
+        junit.add_test_suite(suite);
+    }
+    junit.to_string()
+}
+
+fn case(exercise: &str, check: &CheckResult) -> TestCase {
+    let status = match check.verdict {
+        CheckVerdict::Passed => TestCaseStatus::success(),
+        CheckVerdict::Failed => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            let why = check.causes.first().unwrap_or(&check.found);
+            status
+                .set_message(harmless(why))
+                .set_type(format!("{} points lost", check.max - check.points))
+                .set_description(harmless(&format!(
+                    "expected: {}\nfound: {}\n{}",
+                    check.expected,
+                    check.found,
+                    check.causes.join("\n")
+                )));
+            status
+        }
+        CheckVerdict::Skipped => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(harmless(&check.because.join("; ")));
+            status
+        }
+    };
+    let mut case = TestCase::new(harmless(&check.name), status);
+    case.set_classname(format!("{exercise}.{}", check.id))
+        .set_time(Duration::from_secs_f64(check.seconds.max(0.0)));
+    case
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::sample;
+    use super::*;
+
+    #[test]
+    fn its_own_reader_finds_every_case_again() {
+        let text = render(&sample()).expect("a document");
+        let read = Junit::deserialize_from_str(&text).expect("it is JUnit");
+        let suite = &read.test_suites[0];
+        assert_eq!((suite.tests, suite.failures), (3, 1));
+        assert_eq!(suite.test_cases[1].name.as_str(), "The check <b>");
+    }
+}

@@ -14,6 +14,7 @@ pub mod expand;
 pub mod facts;
 pub mod failover;
 pub mod file;
+pub mod filesystem;
 pub mod find;
 pub mod heartbeat;
 pub mod http;

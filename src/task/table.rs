@@ -542,6 +542,19 @@ const SYSTEM: &[ModuleSpec] = &[
         ],
     ),
     ModuleSpec::new(
+        "filesystem",
+        General,
+        &[
+            arg("dev", Path).required().also(&["device"]),
+            arg("fstype", Str).also(&["type"]),
+            arg("force", Bool).or("false"),
+            // As mkfs takes them.
+            arg("opts", Str),
+            arg("state", Str).or("present").one_of(PRESENCE),
+        ],
+    )
+    .rules(&[Needs("state", "present", "fstype")]),
+    ModuleSpec::new(
         "modprobe",
         General,
         &[
@@ -974,6 +987,48 @@ const LAB: &[ModuleSpec] = &[
         Exclusive(&["service", "fwmark"]),
         Needs("tunnel_type", "gue", "tunnel_port"),
     ]),
+    ModuleSpec::new(
+        "replica",
+        Lab,
+        &[
+            arg("name", Str).required().also(&["resource"]),
+            // What the resource's file says; without `hosts` the file is left alone.
+            arg("device", Path).or("/dev/drbd0"),
+            arg("disk", Path),
+            arg("meta_disk", Str).or("internal"),
+            // Each node's name with its address and port, 10.0.23.2:7788; or a mapping of
+            // address, device, disk and meta_disk where nodes differ.
+            arg("hosts", Dict),
+            arg("protocol", Str).one_of(&["A", "B", "C"]),
+            // Options by name, as drbd.conf has them; true is yes and false is no.
+            arg("net", Dict),
+            arg("disk_options", Dict),
+            arg("startup", Dict),
+            arg("handlers", Dict),
+            // NAME.res in /etc/drbd.d unless told.
+            arg("path", Path),
+            // configured: the file alone. up: metadata where there is none, disk and
+            // connection. absent: down, and the file goes.
+            arg("state", Str)
+                .or("up")
+                .one_of(&["configured", "up", "down", "absent"]),
+            // New metadata although there is some: the data counts as unknown afterwards.
+            arg("create_md", Str)
+                .or("missing")
+                .one_of(&["missing", "always", "never"]),
+            arg("role", Str).one_of(&["primary", "secondary"]),
+            // Makes a node primary although its data is not known to be good.
+            arg("force", Bool).or("false"),
+            arg("discard_my_data", Bool).or("false"),
+            // connected; syncing: a first sync has begun or is over; synced: both disks
+            // UpToDate.
+            arg("wait_for", Str).one_of(&["connected", "syncing", "synced"]),
+            arg("timeout", Float).or("120"),
+            // agent: the agent answers to drbdadm's name on that host; native: whatever
+            // drbdadm there is.
+            arg("tools", Str).or("native").one_of(&["agent", "native"]),
+        ],
+    ),
     ModuleSpec::new(
         "http_check",
         Lab,

@@ -11,6 +11,7 @@ mod facts;
 mod failover;
 mod file;
 mod heartbeat;
+mod filesystem;
 mod http;
 mod inspect;
 mod iptables;
@@ -39,6 +40,7 @@ pub fn find(name: &str) -> Option<Module> {
         "copy" => copy::copy,
         "failover_watch" => failover::failover_watch,
         "file" => file::file,
+        "filesystem" => filesystem::filesystem,
         "find" => inspect::find,
         "get_url" => http::get_url,
         "getent" => account::getent,

@@ -3,10 +3,11 @@
 //! Reading order: [`state`] (one node's view of the pair), [`generation`] (whose data
 //! wins), [`layout`], [`bitmap`] and [`activity`] (what is on disk), [`transfer`] and
 //! [`message`] (what is on the wire); [`settings`], [`control`] and [`device`] are the
-//! seams to configuration, tools and the block device.
+//! seams to configuration, tools and the block device. [`config`] reads drbd.conf.
 
 pub mod activity;
 pub mod bitmap;
+pub mod config;
 pub mod control;
 pub mod device;
 pub mod digest;

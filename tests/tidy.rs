@@ -26,6 +26,7 @@ const SHELLS: &[&str] = &[
     "src/playbook/loader.rs",
     "src/heartbeat/shell/",
     "src/replica/shell/",
+    "src/replica/export/",
     "src/ipvs/command.rs",
     "src/ipvs/name_service.rs",
     "src/ipvs/socket.rs",

@@ -13,6 +13,8 @@ pub mod device;
 pub mod digest;
 pub mod engine;
 pub mod establish;
+#[cfg(feature = "agent")]
+pub mod export;
 pub mod fields;
 pub mod generation;
 pub mod layout;

@@ -27,6 +27,7 @@ const SHELLS: &[&str] = &[
     "src/heartbeat/shell/",
     "src/replica/shell/",
     "src/replica/export/",
+    "src/replica/tools/",
     "src/ipvs/command.rs",
     "src/ipvs/name_service.rs",
     "src/ipvs/socket.rs",

@@ -16,6 +16,8 @@ const USAGE: &str = "usage: halab-agent COMMAND
   serve      take tasks from halab on stdin, answer on stdout
   ipvsadm    list and change the kernel's LVS tables, as ipvsadm
   replica    a replicated device's daemon, as drbdadm starts it
+  drbdadm    replicated devices, as drbdadm; also drbdsetup, drbd-overview
+  drbd       their status as JSON, the text of /proc/drbd
   heartbeat  the cluster daemon; also cl_status, hb_standby, hb_takeover
   version    print the version
 ";
@@ -27,6 +29,9 @@ const APPLETS: &[&str] = &[
     "cl_status",
     "hb_standby",
     "hb_takeover",
+    "drbdadm",
+    "drbdsetup",
+    "drbd-overview",
 ];
 
 /// The exit code of a call that could not run, as halab's own.
@@ -65,6 +70,9 @@ fn dispatch(command: &str, words: Vec<OsString>) -> Result<ExitCode> {
             return Ok(heartbeat::shell::command::main(words).into());
         }
         "replica" => return Ok(replica::shell::command::main(&words).into()),
+        "drbd" | "drbdadm" | "drbdsetup" | "drbd-overview" => {
+            return Ok(replica::tools::command::main(words).into());
+        }
         "serve" => serve::serve()?,
         helper::HELPER_COMMAND => {
             let user = words.get(1).context("the helper needs a user's name")?;

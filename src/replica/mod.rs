@@ -24,4 +24,7 @@ pub mod settings;
 #[cfg(feature = "agent")]
 pub mod shell;
 pub mod state;
+pub mod text;
+#[cfg(feature = "agent")]
+pub mod tools;
 pub mod transfer;

@@ -105,7 +105,11 @@ mod tests {
         let forced =
             json!({"dev": "/dev/sdb1", "fstype": "xfs", "state": "present", "force": true});
         assert_eq!(planned(&forced, Some("ext4"), None), Ok(Plan::Make));
-        assert!(planned(&forced, Some("ext4"), Some("/mnt")).is_err());
+        let refused = planned(&forced, Some("ext4"), Some("/mnt")).unwrap_err();
+        assert_eq!(
+            refused.msg,
+            "'/dev/sdb1' is mounted at /mnt; unmount it first"
+        );
     }
 
     #[test]
@@ -113,7 +117,8 @@ mod tests {
         let gone = json!({"dev": "/dev/sdb1", "state": "absent"});
         assert_eq!(planned(&gone, None, None), Ok(Plan::Nothing));
         assert_eq!(planned(&gone, Some("ext4"), None), Ok(Plan::Wipe));
-        assert!(planned(&gone, Some("ext4"), Some("/var/www")).is_err());
+        let refused = planned(&gone, Some("ext4"), Some("/var/www")).unwrap_err();
+        assert!(refused.msg.contains("/var/www"), "{refused}");
     }
 
     #[test]

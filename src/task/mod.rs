@@ -31,6 +31,7 @@ pub mod package;
 pub mod packet_check;
 pub mod pattern;
 pub mod replace;
+pub mod replica;
 pub mod rtnetlink;
 pub mod service;
 pub mod sysctl;

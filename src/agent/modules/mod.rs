@@ -21,6 +21,7 @@ mod mount;
 mod network;
 mod package;
 mod packet_check;
+mod replica;
 mod service;
 mod wait;
 
@@ -61,6 +62,7 @@ pub fn find(name: &str) -> Option<Module> {
         "packet_check" => packet_check::packet_check,
         "ping" => facts::ping,
         "raw" | "shell" => command::shell,
+        "replica" => replica::replica,
         "replace" => edit::replace,
         "service" | "systemd" => service::service,
         "setup" => facts::setup,

@@ -1,8 +1,8 @@
 //! `halab-agent replica …`: the daemon of one resource, and a bare way to ask it.
 //!
 //! ```text
-//! halab-agent replica serve RESOURCE [MINOR [VOLUME]]   runs until it is taken down
-//! halab-agent replica ask RESOURCE COMMAND              one command as JSON, the answer as JSON
+//! halab-agent replica serve RESOURCE [MINOR [VOLUME [DEVICE]]]   runs until it is taken down
+//! halab-agent replica ask RESOURCE COMMAND                       one command as JSON, the answer as JSON
 //! ```
 //!
 //! People use `drbdadm`; it starts the one and speaks as the other does.
@@ -11,8 +11,9 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use super::control_socket::ask;
-use super::driver::{Daemon, NoExport, Surroundings};
+use super::driver::{Daemon, Surroundings};
 use crate::replica::control::{Answer, Command};
+use crate::replica::export::{self, Backend};
 use crate::replica::settings::Names;
 
 /// The exit code of a call that could not run.
@@ -77,7 +78,13 @@ fn serve(resource: &str, numbers: &[&str]) -> u8 {
         volume: u16::try_from(volume).unwrap_or(u16::MAX),
     };
     let journal = Journal::new(resource);
-    let daemon = Daemon::new(names, Box::new(NoExport), Box::new(journal));
+    let usual = format!("/dev/drbd{minor}");
+    let device = numbers.get(2).copied().unwrap_or(&usual);
+    let export = match export::open(Backend::Auto, device, minor) {
+        Ok(export) => export,
+        Err(error) => return complain(&format!("{resource}: {device}: {error}")),
+    };
+    let daemon = Daemon::new(names, export, Box::new(journal));
     match daemon.and_then(|mut daemon| daemon.run()) {
         Ok(()) => 0,
         Err(error) => complain(&format!("{resource}: {error}")),

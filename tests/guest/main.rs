@@ -12,6 +12,7 @@ mod interruptions;
 mod ipvs;
 mod kills;
 mod modules;
+mod replica_tools;
 mod rootless;
 mod sequence;
 #[path = "../support/mod.rs"]
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
             !UNPROVEN.iter().any(|begin| name.starts_with(begin))
         });
     }
+    trials.extend(replica_tools::trials());
     if !arguments.list
         && std::env::var_os(support::guest::GIVEN_GUEST).is_none()
         && let Err(why) = machine_is_ready()

@@ -10,8 +10,9 @@ const LINE_WORDS: usize = 4;
 const COMMENT_WORDS: usize = 32;
 /// KiB of data that a word stands for: 64 bits of 4 KiB.
 const WORD_KIB: usize = 256;
-/// Whole lines of the same word are folded from here on.
-const FOLDED_WORDS_MIN: usize = 72;
+/// Whole lines of the same word are folded from here on, where its two halves are the same
+/// (drbdmeta compares 32 bits at a time).
+const FOLDED_WORDS_MIN: usize = 8;
 
 /// What stands in the head's comments.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +78,7 @@ fn words(text: &mut String, bitmap: &[u64]) {
             .take_while(|other| **other == word)
             .count();
         let folded = same / LINE_WORDS * LINE_WORDS;
-        if folded >= FOLDED_WORDS_MIN {
+        if folded >= FOLDED_WORDS_MIN && word >> 32 == word & 0xffff_ffff {
             let _ = writeln!(text, "    {folded} times 0x{word:016X};");
             at += folded;
             continue;
@@ -95,8 +96,28 @@ mod tests {
     use crate::replica::generation::{Generation, Generations};
     use crate::replica::layout::{Flags, Placement, Ring};
 
-    /// drbdmeta's own dump of a bitmap with runs of every length up to 71.
-    const RECORDED: &str = include_str!("recorded/runs.dump-md");
+    /// No half is like the other.
+    const UNEVEN: u64 = 0x0123_4567_89AB_CDEF;
+
+    /// Words of a bitmap, and drbdmeta's own dump of it: long runs of uneven words, and
+    /// runs around the length from which even ones are folded.
+    fn recorded() -> [(Vec<u64>, &'static str); 2] {
+        let mut uneven = vec![UNEVEN];
+        for length in 63..72u64 {
+            uneven.extend(vec![length; usize::try_from(length).expect("small")]);
+        }
+        let mut even = Vec::new();
+        for word in [0, u64::MAX, 0x0000_0005_0000_0005] {
+            for length in [4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 20] {
+                even.extend(vec![word; length]);
+                even.extend(vec![UNEVEN; LINE_WORDS - even.len() % LINE_WORDS]);
+            }
+        }
+        [
+            (uneven, include_str!("recorded/uneven.dump-md")),
+            (even, include_str!("recorded/even.dump-md")),
+        ]
+    }
 
     #[test]
     fn a_dump_is_what_drbdmeta_prints() {
@@ -113,20 +134,15 @@ mod tests {
             activity_extents: 257,
             peer_bio_bytes_max: 1 << 20,
         };
-        let mut bitmap = vec![0x0123_4567_89AB_CDEF];
-        for length in 63..72 {
-            bitmap.extend(std::iter::repeat_n(
-                length,
-                usize::try_from(length).expect("small"),
-            ));
-        }
-        bitmap.resize(1024, 0);
         let head = Head {
             time: "2026-11-28 00:24:28 +0000",
             epoch: 1_795_825_468,
             host: "saisp-vm-2",
             command_line: "drbdmeta 7 v08 /dev/loop2 internal dump-md",
         };
-        assert_eq!(dump_md(head, &layout, &superblock, &bitmap), RECORDED);
+        for (mut bitmap, expected) in recorded() {
+            bitmap.resize(1024, 0);
+            assert_eq!(dump_md(head, &layout, &superblock, &bitmap), expected);
+        }
     }
 }

@@ -52,6 +52,7 @@ const UNPROVEN: &[&str] = &[
     "a_mistake_costs_its_points",
     "a_copy",
     "a_kill_in_the_middle_of_copying",
+    "replica_tools",
     "layers_do_not_pile_up_with_copies",
     "setting_up_listing_changing",
     "a_thousand",
@@ -72,13 +73,13 @@ fn main() -> ExitCode {
     trials.extend(sequence::trials());
     trials.extend(grading::trials());
     trials.extend(ipvs::trials());
+    trials.extend(replica_tools::trials());
     if std::env::var_os(UNPROVEN_TOO).is_none() && arguments.filter.is_none() {
         trials.retain(|trial| {
             let name = trial.name();
             !UNPROVEN.iter().any(|begin| name.starts_with(begin))
         });
     }
-    trials.extend(replica_tools::trials());
     if !arguments.list
         && std::env::var_os(support::guest::GIVEN_GUEST).is_none()
         && let Err(why) = machine_is_ready()

@@ -122,8 +122,13 @@ impl Share {
         }
     }
 
-    pub fn overlaps(self, other: Self) -> bool {
-        self.local && other.local || self.foreign && other.foreign
+    /// Returns what is in both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            local: self.local && other.local,
+            foreign: self.foreign && other.foreign,
+        }
     }
 }
 
@@ -155,6 +160,6 @@ mod tests {
     fn my_foreign_groups_are_the_others_local_ones() {
         assert_eq!(Share::FOREIGN.mirrored(), Share::LOCAL);
         assert_eq!(Share::ALL.without(Share::LOCAL), Share::FOREIGN);
-        assert!(!Share::LOCAL.overlaps(Share::FOREIGN));
+        assert_eq!(Share::ALL.and(Share::FOREIGN), Share::FOREIGN);
     }
 }

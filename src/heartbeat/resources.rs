@@ -523,8 +523,9 @@ impl Resources {
     }
 
     fn audit(&self, out: &mut Vec<Effect>) {
-        if self.standby.is_none() && self.is_stable() && self.mine.overlaps(self.others.mirrored())
-        {
+        // A share without groups may be called held by both: nothing runs twice by it.
+        let both = self.mine.and(self.others.mirrored());
+        if self.standby.is_none() && self.is_stable() && !self.groups(both).is_empty() {
             log(out, Level::Error, "Both machines own our resources!");
             out.push(Effect::Usurped);
         }
@@ -1107,6 +1108,16 @@ mod tests {
         let mut resources = alone(Failback::Off);
         resources.other_restarted();
         assert!(receive(&mut resources, 1, &held("all", "1")).contains(&"usurped".into()));
+    }
+
+    /// heartbeat says `all` after the other's shutdown, also when no group prefers the other:
+    /// taking that for a usurper made the other restart for ever.
+    #[test]
+    fn a_node_without_groups_of_its_own_cannot_be_usurped() {
+        let mut resources = Resources::new("a", Vec::new(), vec![0], Failback::On);
+        resources.communication_up(true, &mut Vec::new());
+        receive(&mut resources, 1, &held("all", "1"));
+        assert!(!receive(&mut resources, 2, &held("all", "1")).contains(&"usurped".into()));
     }
 
     #[test]

@@ -4,15 +4,18 @@
 //! switch or, between two cards, for a cable; it forwards at once and floods multicast, as a
 //! plain switch does.
 
-use super::spec::Topology;
+use super::spec::{MacAddress, Topology};
 
 /// Returns the lines of an `ip -batch` that builds the network in an empty namespace.
 pub fn ip_batch(topology: &Topology) -> String {
     let mut lines = vec!["link set lo up".to_owned()];
-    for network in &topology.networks {
+    for (index, network) in topology.networks.iter().enumerate() {
         let name = &network.name;
+        // The same in every lab: a machine put into a saved state goes on answering the client it
+        // knew, half a minute long, before it asks for a new one.
+        let mac = MacAddress::of_bridge(index);
         lines.push(format!(
-            "link add {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+            "link add {name} address {mac} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
         ));
         if let Some(client) = network.client {
             lines.push(format!("address add {client} broadcast + dev {name}"));
@@ -96,7 +99,7 @@ mod tests {
             lines[..4],
             [
                 "link set lo up",
-                "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+                "link add br0 address 52:54:00:01:00:00 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
                 "address add 10.0.0.254/24 broadcast + dev br0",
                 "link set br0 up",
             ]

@@ -198,6 +198,12 @@ impl MacAddress {
     pub fn of_nic(machine_index: u8, nic_index: u8) -> Self {
         Self([0x52, 0x54, 0x00, 0x00, machine_index + 1, nic_index])
     }
+
+    /// Returns the address of a network's bridge, which is the client's; no machine's card has it.
+    pub fn of_bridge(network_index: usize) -> Self {
+        let [_, .., high, low] = network_index.to_be_bytes();
+        Self([0x52, 0x54, 0x00, 0x01, high, low])
+    }
 }
 
 impl fmt::Display for MacAddress {
@@ -265,5 +271,6 @@ mod tests {
     #[test]
     fn a_card_has_the_same_address_everywhere() {
         assert_eq!(MacAddress::of_nic(1, 0).to_string(), "52:54:00:00:02:00");
+        assert_eq!(MacAddress::of_bridge(1).to_string(), "52:54:00:01:00:01");
     }
 }

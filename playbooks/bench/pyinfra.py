@@ -1,9 +1,13 @@
 """The same twenty tasks for pyinfra, to be measured side by side."""
 
 from io import StringIO
+from pathlib import Path
 
 from pyinfra import host, inventory
 from pyinfra.operations import files, server, systemd
+
+# Its own relative paths are those of the folder it is called in.
+TEMPLATE = Path(__file__).resolve().parents[2] / "templates/bench.conf.j2"
 
 for number, service in enumerate(["ssh", "dbus", "apache2", "systemd-networkd"], 1):
     server.shell(name=f"Command {number}", commands=[f"echo {number}"])
@@ -15,7 +19,7 @@ for number, service in enumerate(["ssh", "dbus", "apache2", "systemd-networkd"],
     )
     files.template(
         name=f"Template {number}",
-        src="../../templates/bench.conf.j2",
+        src=str(TEMPLATE),
         dest=f"/root/bench-template-{number}.conf",
         mode="644",
         number=number,

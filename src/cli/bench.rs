@@ -68,15 +68,17 @@ impl Spent {
 pub fn bench(settings: &Settings, args: &Bench) -> anyhow::Result<Exit> {
     let progress = progress::for_user(settings.json);
     let bench = Bencher::new(settings, args, progress.as_ref())?;
-    let measured = bench.all();
+    let mut rows = Vec::new();
+    let measured = bench.all(&mut rows);
     progress.done();
     bench.halab(&["down", "--purge"])?;
-    let rows = measured?;
+    // What was measured before something failed took minutes, and holds.
     super::say(&if settings.json {
         as_json(&rows)
     } else {
         as_table(&rows)
     });
+    measured?;
     Ok(Exit::Done)
 }
 
@@ -105,10 +107,9 @@ impl<'a> Bencher<'a> {
         })
     }
 
-    fn all(&self) -> anyhow::Result<Vec<Row>> {
+    fn all(&self, rows: &mut Vec<Row>) -> anyhow::Result<()> {
         self.progress.step("bringing a lab of its own up");
         self.halab(&["up"])?;
-        let mut rows = Vec::new();
         for name in Measurement::value_variants() {
             let by_itself = self.args.names.is_empty() && *name != Measurement::Failover;
             if by_itself || self.args.names.contains(name) {
@@ -116,12 +117,12 @@ impl<'a> Bencher<'a> {
                     Measurement::Overhead => rows.push(self.overhead()?),
                     Measurement::Up => rows.push(self.up()?),
                     Measurement::Reset => rows.push(self.reset()?),
-                    Measurement::Tasks => rows.extend(self.tasks()?),
+                    Measurement::Tasks => self.tasks(rows)?,
                     Measurement::Failover => rows.extend(self.failover()?),
                 }
             }
         }
-        Ok(rows)
+        Ok(())
     }
 
     fn overhead(&self) -> anyhow::Result<Row> {
@@ -148,7 +149,7 @@ impl<'a> Bencher<'a> {
         Ok(Row::of_seconds("reset", &spent, Some(2.0)))
     }
 
-    fn tasks(&self) -> anyhow::Result<Vec<Row>> {
+    fn tasks(&self, rows: &mut Vec<Row>) -> anyhow::Result<()> {
         let playbook = self.settings.folder.path("playbooks/bench/tasks.yml");
         let playbook = playbook
             .to_str()
@@ -160,7 +161,7 @@ impl<'a> Bencher<'a> {
         let again = self.repeat("20 tasks, nothing to change", || {
             self.halab(&["run", playbook])
         })?;
-        let mut rows = vec![
+        rows.extend([
             Row::of_seconds("20 tasks, first run", &first, Some(2.0)),
             Row::of_seconds("20 tasks, nothing to change", &again, Some(1.5)),
             Row {
@@ -169,7 +170,7 @@ impl<'a> Bencher<'a> {
                 samples: again.iter().map(|spent| spent.cpu_percent()).collect(),
                 goal: Some(5.0),
             },
-        ];
+        ]);
         for &peer in &self.args.peers {
             self.halab(&["reset"])?;
             for what in ["first run", "nothing to change"] {
@@ -179,7 +180,7 @@ impl<'a> Bencher<'a> {
                 rows.push(Row::of_seconds(&name, &spent, None));
             }
         }
-        Ok(rows)
+        Ok(())
     }
 
     /// Plays a hand-over and a crash with each heartbeat; the playbook measures from the wire.

@@ -34,7 +34,6 @@ const UNPROVEN: &[&str] = &[
     "a_kill_at_any_moment_leaves_nothing_unknown",
     "a_launcher_ends_with_its_command",
     "a_save_cut_short_does_not_stop_the_machines_later",
-    "what_breaks_in_the_middle_of_a_task",
     "two_labs_have_the_same_addresses_and_run_01_at_once",
     "an_ordinary_user_runs_exercise_01_end_to_end",
     "an_exercise_brings_the_lab_to_what_it_builds_on",

@@ -45,7 +45,7 @@ pub enum SocketError {
     Refused(Refusal),
     #[error("the kernel dropped answers: the socket's buffer was full")]
     Overrun,
-    #[error("the kernel's answer lacks what was asked for")]
+    #[error("the kernel gave no answer to what was asked")]
     NoAnswer,
     /// The module is not there and could not be loaded.
     #[error("the kernel has no IP Virtual Server (module ip_vs)")]
@@ -288,7 +288,7 @@ impl Wire {
     ) -> Result<(), SocketError> {
         self.send()?;
         loop {
-            let length = self.receive()?;
+            let length = self.receive(MsgFlags::empty())?;
             for message in codec::messages(&self.answer[..length]) {
                 let message = message?;
                 // What is left of an earlier exchange that failed half-way.
@@ -340,7 +340,9 @@ impl Wire {
         self.refusals(first_sequence, changes)
     }
 
-    /// Collects answers up to the last change's.
+    /// Collects answers up to the last change's. All of them are there when the send returns;
+    /// one never comes: netlink swallows `EINTR`, the kernel's answer when a sync daemon is
+    /// stopped before its thread first ran. It is stopped then. (The real ipvsadm waits for ever.)
     fn refusals(
         &mut self,
         first_sequence: u32,
@@ -348,7 +350,14 @@ impl Wire {
     ) -> Result<Vec<(usize, Refusal)>, SocketError> {
         let mut refused = Vec::new();
         loop {
-            let length = self.receive()?;
+            let length = match self.receive(MsgFlags::MSG_DONTWAIT) {
+                Err(SocketError::NoAnswer)
+                    if matches!(changes.last(), Some(Change::StopDaemon { .. })) =>
+                {
+                    return Ok(refused);
+                }
+                received => received?,
+            };
             for message in codec::messages(&self.answer[..length]) {
                 let message = message?;
                 if message.content == Content::Overrun {
@@ -390,11 +399,12 @@ impl Wire {
             })
     }
 
-    fn receive(&mut self) -> Result<usize, SocketError> {
+    fn receive(&mut self, flags: MsgFlags) -> Result<usize, SocketError> {
         loop {
-            match recv(self.socket.as_raw_fd(), &mut self.answer, MsgFlags::empty()) {
+            match recv(self.socket.as_raw_fd(), &mut self.answer, flags) {
                 Ok(length) => return Ok(length),
                 Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Err(SocketError::NoAnswer),
                 Err(errno) => {
                     return Err(SocketError::Netlink {
                         step: "read from",

@@ -92,6 +92,27 @@ pub(super) fn no_module_no_rights(guest: &Guest) {
     assert_eq!(found[0], found[1]);
 }
 
+/// The kernel gives no answer when it stops a sync daemon whose thread never ran: no reason to wait
+/// or to fail. (The real ipvsadm waits for ever.)
+pub(super) fn stopped_before_it_ran(guest: &Guest) {
+    const PAIRS: usize = 100;
+    let pair = "--start-daemon master --mcast-interface d0\n--stop-daemon master\n";
+    let lines = pair.repeat(PAIRS);
+    let script = format!(
+        "{BLOCK}cat > /opt/halab-test/lines <<'END'\n{lines}-L --daemon\nEND\n\
+         block pairs timeout 300 {OURS} -R < /opt/halab-test/lines"
+    );
+    let found = blocks(&run_inside(guest, &script));
+    assert_eq!(
+        (
+            found[0].stdout.as_str(),
+            found[0].code.as_str(),
+            found[0].message.as_str()
+        ),
+        ("", "0", ""),
+    );
+}
+
 /// An open connection goes on while its service and server are edited by both.
 pub(super) fn connections_survive(guest: &Guest) {
     let script = format!(

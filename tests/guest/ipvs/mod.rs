@@ -40,6 +40,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             "running_connections_survive_an_edit",
             cases::connections_survive,
         ),
+        with_guest(
+            "a_sync_daemon_that_never_ran_is_stopped",
+            cases::stopped_before_it_ran,
+        ),
         with_guest("random_tables_are_set_and_shown_alike", random::tables),
         with_guest(
             "a_table_saved_by_one_is_restored_by_the_other",

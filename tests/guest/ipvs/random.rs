@@ -18,9 +18,21 @@ const WITH_TRAFFIC: usize = 10;
 const MARK: usize = 10_001;
 /// Nothing set up, whatever was before.
 const CLEAN: &str = "-C\n--stop-daemon master\n--stop-daemon backup\n--set 900 120 300";
-/// Whatever wakes up comes first. The kernel gives no answer when it stops a sync daemon whose thread
-/// never ran, and the real ipvsadm, which reads the next line at once, waits for it for ever.
-const LAST: &str = "chrt --idle --pid 0 $$\n";
+/// `restore PROGRAM FILE` gives the lines to `-R`, a new run after each start of a sync daemon: the
+/// kernel gives no answer when it stops one whose thread never ran, and the real ipvsadm, which
+/// reads the next line at once, waits for it for ever. The pause lets the thread run.
+const RESTORE: &str = r#"
+restore() {
+  local code=0 part
+  rm -f /opt/halab-test/part.*
+  awk -v part=/opt/halab-test/part. '{ print > (part (1000 + n)) } /--start-daemon/ { close(part (1000 + n)); n++ }' "$2"
+  for part in /opt/halab-test/part.*; do
+    "$1" -R < "$part" || code=$?
+    sleep 0.1
+  done
+  return $code
+}
+"#;
 /// A block of what was said on standard error, without the hints only ours gives.
 const SAID: &str = r#"
 said() { while read -r line; do [[ $line == hint:* ]] || echo "$line"; done < /opt/halab-test/said; }
@@ -59,7 +71,7 @@ pub(super) fn tables(guest: &Guest) {
 
 pub(super) fn saved_and_restored(guest: &Guest) {
     for seeds in seeds().chunks(PER_SCRIPT) {
-        let mut script = format!("{LAST}{BLOCK}t={THEIRS}; o={OURS}\n");
+        let mut script = format!("{RESTORE}{BLOCK}t={THEIRS}; o={OURS}\n");
         for seed in seeds {
             push_lines(&mut script, *seed);
             push_restoring(&mut script);
@@ -74,7 +86,7 @@ pub(super) fn saved_and_restored(guest: &Guest) {
 
 pub(super) fn traffic(guest: &Guest) {
     for seed in seeds().iter().step_by(WITH_TRAFFIC) {
-        let mut script = format!("{LAST}{BLOCK}t={THEIRS}; o={OURS}\n");
+        let mut script = format!("{RESTORE}{BLOCK}t={THEIRS}; o={OURS}\n");
         push_lines(&mut script, *seed);
         push_traffic(&mut script);
         check_traffic(&context(*seed), &blocks(&run_inside(guest, &script)));
@@ -94,7 +106,7 @@ fn seeds() -> Vec<u64> {
 /// All sequences in one run of each program: `-R` does every line as a command of its own,
 /// listings included. Each sequence begins from nothing and with a mark.
 fn script_of_tables(seeds: &[u64]) -> String {
-    let mut script = format!("{LAST}{BLOCK}cat > {FOLDER}/lines <<'END'\n");
+    let mut script = format!("{RESTORE}{BLOCK}cat > {FOLDER}/lines <<'END'\n");
     for (index, seed) in seeds.iter().enumerate() {
         let _ = writeln!(
             script,
@@ -116,7 +128,7 @@ fn script_of_tables(seeds: &[u64]) -> String {
         let _ = writeln!(
             script,
             "{THEIRS} -R > /dev/null 2>&1 <<'END'\n{CLEAN}\nEND\n\
-             block tables {program} -R < {FOLDER}/lines\n{SAID}"
+             block tables restore {program} {FOLDER}/lines\n{SAID}"
         );
     }
     script
@@ -174,7 +186,7 @@ fn push_lines(script: &mut String, seed: u64) {
     let _ = writeln!(
         script,
         "cat > {FOLDER}/lines <<'END'\n{CLEAN}\n{}\nEND\n\
-         $t -R < {FOLDER}/lines > /dev/null 2>&1",
+         restore $t {FOLDER}/lines > /dev/null 2>&1",
         lines(seed).join("\n")
     );
 }
@@ -199,7 +211,7 @@ fn push_restoring(script: &mut String) {
             script,
             "{{ echo -C; {by} -S -n; echo -S -n; }} > {FOLDER}/saved\n\
              block saved cat {FOLDER}/saved\n\
-             block restored {other} -R < {FOLDER}/saved"
+             block restored restore {other} {FOLDER}/saved"
         );
     }
 }

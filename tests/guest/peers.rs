@@ -67,8 +67,11 @@ fn side_by_side() {
     assert_eq!(ours, theirs);
 }
 
+/// Counts by host, and what was left on each machine.
+type Outcome = (BTreeMap<String, Vec<u64>>, Vec<String>);
+
 /// What each of two runs counted for each host, and what was left after it.
-fn twice(lab: &Lab, run: &dyn Fn() -> Finished) -> Vec<(BTreeMap<String, Vec<u64>>, Vec<String>)> {
+fn twice(lab: &Lab, run: &dyn Fn() -> Finished) -> Vec<Outcome> {
     (0..2)
         .map(|_| {
             // One machine's last task fails, in both.

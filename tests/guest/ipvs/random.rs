@@ -24,6 +24,7 @@ const CLEAN: &str = "-C\n--stop-daemon master\n--stop-daemon backup\n--set 900 1
 const RESTORE: &str = r#"
 restore() {
   local code=0 part
+  [[ $(<"$2") == *--start-daemon* ]] || { "$1" -R < "$2"; return; }
   rm -f /opt/halab-test/part.*
   awk -v part=/opt/halab-test/part. '{ print > (part (1000 + n)) } /--start-daemon/ { close(part (1000 + n)); n++ }' "$2"
   for part in /opt/halab-test/part.*; do

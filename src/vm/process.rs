@@ -100,9 +100,17 @@ fn age(stat: &str, uptime: &str) -> Option<Duration> {
     ))
 }
 
-/// Tells whether a process is there, be it on its way out.
+/// Tells whether a process is there, be it on its way out. One that has ended with its last
+/// thread is not: it holds nothing, and whoever should take note of its end may take seconds.
 fn is_there(pid: i32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !is_empty(&stat))
+}
+
+/// Reads from `/proc/PID/stat` that no thread is left but a first one that has ended.
+fn is_empty(stat: &str) -> bool {
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    // The number of threads is word 20 of the line, word 18 after the name.
+    is_dead(stat) && after_name.split_whitespace().nth(17) == Some("1")
 }
 
 /// Tells whether a process has no thread any more that does anything. For one with a single
@@ -235,6 +243,23 @@ mod tests {
         child.wait().expect("its end was kept");
         assert!(has_ended(pid));
         assert!(is_dead("7 (a) Z) Z 1 0") && !is_dead("7 (a) Z) S 1 0"));
+    }
+
+    #[test]
+    fn a_process_is_awaited_to_its_last_thread_and_no_longer() {
+        let stat = |state: &str, threads: &str| {
+            format!(
+                "7 (qemu) {state} {} {threads} 0 150000",
+                ["0"; 16].join(" ")
+            )
+        };
+        assert!(is_empty(&stat("Z", "1")) && is_empty(&stat("X", "1")));
+        assert!(!is_empty(&stat("Z", "2")) && !is_empty(&stat("S", "1")));
+        let child = std::process::Command::new("true").spawn().expect("runs");
+        let pid = i32::try_from(child.id()).expect("a process number");
+        // Nobody takes note of its end.
+        assert!(ends_within(pid, Duration::from_secs(60)));
+        drop(child);
     }
 
     #[test]

@@ -53,6 +53,7 @@ const SHELLS: &[&str] = &[
     "src/vm/keys.rs",
     "src/vm/lab.rs",
     "src/vm/netns.rs",
+    "src/vm/offer.rs",
     "src/vm/process.rs",
     "src/vm/qmp.rs",
     "src/vm/remote.rs",

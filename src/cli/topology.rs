@@ -19,12 +19,14 @@ use super::exit::Exit;
 use super::settings::Settings;
 use crate::base::diagnostic::{Colour, Diagnostic, render_all};
 use crate::base::units::ByteSize;
+use crate::remote::agent_file::{AgentFile, GUEST_FOLDER, GUEST_LINK};
 use crate::vm::argv::CONSOLE_SOCKET;
 use crate::vm::console;
 use crate::vm::forward::{ForwardSpec, forward as run_forward, open_forwards};
 use crate::vm::image::ensure_image;
 use crate::vm::lab::{Ingredients, Lab, MachineStatus, UpOutcome};
 use crate::vm::netns::{self, Holder, NetnsError};
+use crate::vm::offer::{self, GuestProgram};
 use crate::vm::progress::{self, Progress};
 use crate::vm::remote::LabRemote;
 use crate::vm::snapshot::{self, CLEAN, LAST};
@@ -151,6 +153,20 @@ async fn ingredients(settings: &Settings, progress: &dyn Progress) -> anyhow::Re
         image_hash: image.hash,
         accelerator,
         qemu_version: qemu_version()?,
+        agent,
+    })
+}
+
+/// The agent as machines are given it; whoever runs a task is told when it is missing.
+fn agent() -> Option<GuestProgram> {
+    let file = AgentFile::find().ok()?;
+    let binary = file.binary().ok()?;
+    Some(GuestProgram {
+        path: file.path.clone(),
+        folder: GUEST_FOLDER,
+        name: binary.remote_name(),
+        link: GUEST_LINK,
+        sha256: binary.sha256.clone(),
     })
 }
 
@@ -633,6 +649,10 @@ pub fn internal_hold(settings: &Settings, args: &args::InternalHold) -> anyhow::
         ["launch", parent, log, "--", _, ..] => {
             let parent = parent.parse().context("the parent is no process number")?;
             netns::launch(holder()?, parent, &PathBuf::from(log), &args.arguments[4..])?;
+        }
+        ["offer", address, file] => {
+            let address = address.parse().context("the address is none")?;
+            offer::offer(holder()?, address, Path::new(file))?;
         }
         ["greet", seconds, addresses @ ..] => {
             let addresses = addresses

@@ -14,6 +14,11 @@ use sha2::{Digest, Sha256};
 /// Hexadecimal digits of the hash in the uploaded file's name; 64 bits tell builds apart.
 const HASH_DIGITS: usize = 16;
 
+/// Where the agent lies on a guest whose login may write there.
+pub const GUEST_FOLDER: &str = "/usr/local/lib/halab";
+/// The name by which people and playbooks call it, in the same folder.
+pub const GUEST_LINK: &str = "halab-agent";
+
 #[derive(Debug, thiserror::Error)]
 pub enum AgentFileError {
     #[error(

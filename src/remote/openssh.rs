@@ -15,7 +15,7 @@ use openssh::{ControlPersist, KnownHosts, SessionBuilder, Stdio};
 use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
-use super::agent_file::{AgentBinary, AgentFile};
+use super::agent_file::{AgentBinary, AgentFile, GUEST_FOLDER, GUEST_LINK};
 use super::agent_link::{AgentLink, Carrier};
 use super::local::collect_last_words;
 use super::reconnect::{Connect, ConnectFuture};
@@ -139,11 +139,11 @@ fn start_script(agent: &AgentBinary, sudo: bool) -> String {
     let name = agent.remote_name();
     let sha256 = &agent.sha256;
     let script = format!(
-        "d=/usr/local/lib/halab; [ -w /usr/local/lib ] || d=$HOME/.cache/halab; a=$d/{name}; \
+        "d={GUEST_FOLDER}; [ -w /usr/local/lib ] || d=$HOME/.cache/halab; a=$d/{name}; \
          if [ ! -x $a ]; then \
          if command -v gunzip >/dev/null; then w=gzip; u=gunzip; else w=plain; u=cat; fi; \
          echo halab-want-$w; read -r n; umask 022; mkdir -p $d && head -c $n | $u > $a.$$ && \
-         [ \"$(sha256sum < $a.$$)\" = \"{sha256}  -\" ] && chmod 755 $a.$$ && mv -f $a.$$ $a && ln -sfn {name} $d/halab-agent || \
+         [ \"$(sha256sum < $a.$$)\" = \"{sha256}  -\" ] && chmod 755 $a.$$ && mv -f $a.$$ $a && ln -sfn {name} $d/{GUEST_LINK} || \
          {{ rm -f $a.$$; echo halab-failed; exit 1; }}; fi; \
          echo halab-ready; exec {sudo}$a serve",
         sudo = if sudo { "sudo -n " } else { "" },

@@ -92,6 +92,8 @@ pub struct Task {
     pub stays_paused: bool,
     /// Cards whose cables are pulled when the machine goes on.
     pub links_down: Vec<String>,
+    /// What a machine takes once it has booted.
+    pub take: Option<String>,
 }
 
 /// One machine of a lab that is up.
@@ -140,7 +142,7 @@ impl<'lab> MachineDriver<'lab> {
                 self.set_clock(task);
                 Ok(())
             }
-            Phase::AwaitBoot => self.await_boot(),
+            Phase::AwaitBoot => self.await_boot(task),
             Phase::Kill => self.kill(),
         }
     }
@@ -311,13 +313,16 @@ impl<'lab> MachineDriver<'lab> {
         }
     }
 
-    fn await_boot(&self) -> Result<(), MachineError> {
+    fn await_boot(&self, task: &Task) -> Result<(), MachineError> {
         let wait = || {
             let mut control = Control::connect(&self.path(CONTROL_SOCKET))?;
             let end = Instant::now() + BOOT_DEADLINE;
             control.await_shell(BOOT_DEADLINE)?;
             let left = || end.saturating_duration_since(Instant::now());
             control.run("start its SSH server", &guest::booted_script(), left())?;
+            if let Some(script) = &task.take {
+                control.run("take the agent", script, left())?;
+            }
             control.run("come to rest", &guest::settle_script(), left())
         };
         wait().map_err(|source| self.guest_error(source))

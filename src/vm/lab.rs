@@ -34,6 +34,7 @@ use super::lifecycle::{
 };
 use super::netns::{Holder, NetnsError};
 use super::network::ip_batch;
+use super::offer::{GuestProgram, Offer};
 use super::process::{age_and_memory, ends_within, in_namespace_of};
 use super::progress::Progress;
 use super::qcow2;
@@ -150,6 +151,10 @@ pub struct Ingredients {
     pub image_hash: String,
     pub accelerator: Accelerator,
     pub qemu_version: String,
+    /// What machines are given when they boot. Not a part of the clean state's key: a state with
+    /// an older one is as good, and the newer comes with the first task.
+    /// Asked for only then.
+    pub agent: fn() -> Option<GuestProgram>,
 }
 
 /// How `up` came to its end.
@@ -341,8 +346,13 @@ impl Lab {
         self.folders.save_record(&record)?;
         let holder = self.start_holder()?;
         let keys = self.throwaway_keys()?;
-        let tasks = self.tasks(&record, &keys, Beginning::Boot)?;
+        let mut tasks = self.tasks(&record, &keys, Beginning::Boot)?;
+        let offer = self.offer(ingredients)?;
+        for task in &mut tasks {
+            task.take = offer.as_ref().map(Offer::script);
+        }
         self.group(lifecycle::BOOT, holder, &tasks, progress)?;
+        drop(offer);
         self.save_state(holder, CLEAN, lifecycle::SAVE_LAST, None, progress)?;
         self.stop_all()?;
         self.rename_layers(&build)?;
@@ -352,6 +362,15 @@ impl Lab {
             ..LabRecord::default()
         })?;
         Ok(())
+    }
+
+    /// Offers the agent where the machines see the client.
+    fn offer(&self, ingredients: &Ingredients) -> Result<Option<Offer>, LabError> {
+        let client = self.topology.client_address();
+        let (Some(agent), Some(client)) = ((ingredients.agent)(), client) else {
+            return Ok(None);
+        };
+        Ok(Some(Offer::begin(&self.halab, &agent, client)?))
     }
 
     /// Gives the clean state's layers names that no other build of it has, for they will lie
@@ -808,6 +827,7 @@ impl Lab {
                         .filter(|(name, _)| *name == machine.name)
                         .map(|(_, nic)| nic.clone())
                         .collect(),
+                    take: None,
                 })
             })
             .collect()

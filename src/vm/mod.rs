@@ -22,6 +22,7 @@ pub mod layers;
 pub mod lifecycle;
 pub mod netns;
 pub mod network;
+pub mod offer;
 pub mod probe;
 pub mod process;
 pub mod progress;

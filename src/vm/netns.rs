@@ -6,6 +6,7 @@
 //!  internal-hold launch ──setns──► qemu           │
 //!  internal-enter       ──setns──► the command    │ all die with it
 //!  internal-connect     ──setns──► a socket, handed to ssh
+//!  internal-hold offer  ──setns──► the agent, for machines that boot
 //! ```
 //!
 //! The holder is process 1 of a process namespace in which everything of the lab runs: when

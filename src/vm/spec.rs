@@ -36,6 +36,12 @@ impl Topology {
         self.networks.iter().find(|network| network.name == name)
     }
 
+    /// Returns an address of the client that machines reach.
+    pub fn client_address(&self) -> Option<Ipv4Addr> {
+        let client = self.networks.iter().find_map(|network| network.client)?;
+        Some(client.address)
+    }
+
     /// Returns the address under which the client reaches a machine.
     pub fn address_for_client(&self, machine: &Machine) -> Ipv4Addr {
         machine

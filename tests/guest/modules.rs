@@ -169,6 +169,11 @@ fn cold() {
     assert!(said.contains("booted and saved"), "{said}");
     let read = ["ssh", "lonely", "--", "head -c 4 /dev/sdb; hostname"];
     assert_eq!(halab(&read).success(), "MINElonely\n");
+    // The agent is there before anybody ran a task.
+    let agent = fs::metadata(crate::support::programs::program("halab-agent"));
+    let size = format!("{}\n", agent.expect("the agent").len());
+    let here = "stat -Lc %s /usr/local/lib/halab/halab-agent";
+    assert_eq!(halab(&["ssh", "lonely", "--", here]).success(), size);
     halab(&[
         "ssh",
         "lonely",

@@ -335,7 +335,7 @@ impl Engine {
             (own, _) => own == Role::Primary,
         };
         if source {
-            self.start_resync_source();
+            self.start_resync_source(Extent::Marked);
         } else {
             self.change(State {
                 connection: Connection::WFSyncUUID,

@@ -4,6 +4,7 @@ use super::core::Engine;
 use super::types::Action;
 use crate::replica::device::Presence;
 use crate::replica::fields::SECTOR;
+use crate::replica::generation::Extent;
 use crate::replica::message::{Packet, UuidFlags, Uuids};
 use crate::replica::state::{Connection, Disk, Refusal, Role, Rules, State};
 
@@ -116,10 +117,7 @@ impl Engine {
         match new {
             Connection::WFBitMapS => self.send_bitmap(),
             Connection::WFBitMapT => self.expect_bitmap(),
-            Connection::StartingSyncS => {
-                self.mark_everything();
-                self.start_resync_source();
-            }
+            Connection::StartingSyncS => self.start_resync_source(Extent::Everything),
             Connection::StartingSyncT => {
                 self.mark_everything();
                 self.change(State {

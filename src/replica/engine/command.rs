@@ -7,7 +7,7 @@ use super::session::Phase;
 use super::types::{Action, Save};
 use crate::replica::control::{Answer, Command, Rejection, WaitUntil, failure};
 use crate::replica::digest::Algorithm;
-use crate::replica::generation::Generation;
+use crate::replica::generation::{Extent, Generation};
 use crate::replica::message::{ChangeKind, Packet, UuidFlags};
 use crate::replica::settings::{DiskSettings, NetSettings};
 use crate::replica::state::{Change, Connection, Disk, Refusal, Role, State};
@@ -520,7 +520,7 @@ impl Engine {
             if !assume_clean && size > before {
                 self.mark(before..size);
                 if self.state.role == Role::Primary {
-                    self.start_resync_source();
+                    self.start_resync_source(Extent::Marked);
                 }
             }
         }

@@ -24,7 +24,7 @@ use super::types::{Action, DiskOp};
 use crate::replica::device::Errno;
 use crate::replica::digest::{self, Algorithm};
 use crate::replica::fields::{BLOCK, SECTOR, SECTORS_PER_BLOCK, field32, wide};
-use crate::replica::generation::Generation;
+use crate::replica::generation::{Extent, Generation};
 use crate::replica::message::{
     AckKind, BlockAck, BlockId, BlockRequest, DATA_BYTES_MAX, DataHead, DataKind, DigestKind,
     Packet, RequestKind,
@@ -271,18 +271,23 @@ impl Engine {
                     ..self.state
                 });
             }
-            Connection::WFBitMapS => self.start_resync_source(),
+            Connection::WFBitMapS => self.start_resync_source(Extent::Marked),
             _ => {}
         }
     }
 
-    pub(super) fn start_resync_source(&mut self) {
+    pub(super) fn start_resync_source(&mut self, extent: Extent) {
         let random = self.random.next();
         let Some(backing) = &mut self.disk else {
             return;
         };
         let generation = backing.superblock.generations.start_resync_source(random);
         backing.unsaved = true;
+        if extent == Extent::Everything {
+            // The first write says both that all is different and that a resync began: marks
+            // that no generation speaks of would stay for ever.
+            self.mark_everything();
+        }
         self.save_bitmap();
         self.resync = Some(self.new_resync(false));
         self.change(State {

@@ -131,7 +131,15 @@ fn rest(world: &mut World) {
         world.tool(Tool::Resume(node));
     }
     let until = world.now() + REST_WITHIN;
-    while !(world.in_sync() && world.quiet()) {
+    loop {
+        if world.in_sync() && world.quiet() {
+            // Whatever is still on its way, such as the last word of a resync, or a command
+            // that a cable held back.
+            world.run_for(Duration::from_millis(300));
+            if world.in_sync() && world.quiet() {
+                return;
+            }
+        }
         assert!(
             world.now() < until,
             "the two do not come together: {} and {}",
@@ -149,8 +157,6 @@ fn rest(world: &mut World) {
         let next = world.now() + Duration::from_millis(500);
         world.run_until(next, |world| world.in_sync() && world.quiet());
     }
-    // Whatever is still on its way, such as the last word of a resync.
-    world.run_for(Duration::from_millis(300));
 }
 
 fn settle(world: &mut World) {
@@ -203,6 +209,27 @@ fn no_acknowledged_write_is_lost_whatever_happens() {
     for seed in first..first + number("HALAB_SIM_RUNS", RUNS_DEFAULT) {
         if let Err(why) = outcome(seed, None) {
             panic!("seed {seed}: {why}\n{}", trace_of(seed));
+        }
+    }
+}
+
+/// The power of one node or of both goes after each step of an invalidate that nobody needs.
+#[test]
+fn an_invalidate_cut_short_anywhere_leaves_no_marks() {
+    const STEPS: usize = 120;
+    for dying in [&[0][..], &[1], &[0, 1]] {
+        for steps in 0..STEPS {
+            let mut world = World::new(3, None, false);
+            rest(&mut world);
+            world.tool(Tool::Invalidate(1));
+            for _ in 0..steps {
+                world.step();
+            }
+            for node in dying {
+                world.crash(*node);
+            }
+            rest(&mut world);
+            settle(&mut world);
         }
     }
 }

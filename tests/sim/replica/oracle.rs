@@ -84,6 +84,12 @@ impl Oracle {
         }
     }
 
+    /// A Primary without its peer began a history of its own, whether it writes or not: who
+    /// promotes the other from here on splits them.
+    pub(crate) fn alone(&mut self, node: usize) {
+        self.good[1 - node] = false;
+    }
+
     pub(crate) fn asked(&mut self, tag: u64, op: &DeviceOp) {
         let (start, end) = area(op);
         let number = match op {

@@ -529,6 +529,9 @@ impl World {
     fn observe(&mut self) {
         if let Some(node) = self.primary() {
             self.oracle.primary(node);
+            if self.state(node).connection < Connection::Connected {
+                self.oracle.alone(node);
+            }
         }
         if self.in_sync() {
             self.oracle.both_good();
@@ -750,7 +753,7 @@ impl World {
     }
 
     /// Lets one thing happen; false when nothing is left.
-    fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self) -> bool {
         let Some(next) = self.heap.pop() else {
             return false;
         };

@@ -700,11 +700,18 @@ ARP  10.0.0.1 is answered for by director (52:54:00:00:01:00), nobody else";
 
     #[test]
     fn colour_changes_no_letter() {
-        let escapes = fancy_regex::Regex::new("\x1b\\[[0-9;]*m").expect("valid");
         let plain = lines(100, false).join("\n");
         let coloured = lines(100, true).join("\n");
         assert_ne!(plain, coloured);
-        assert_eq!(escapes.replace_all(&coloured, ""), plain);
+        let letters: String = coloured
+            .split('\x1b')
+            .enumerate()
+            .map(|(index, part)| match part.split_once('m') {
+                Some((_, rest)) if index > 0 => rest,
+                _ => part,
+            })
+            .collect();
+        assert_eq!(letters, plain);
     }
 
     #[test]

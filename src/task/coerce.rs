@@ -397,7 +397,7 @@ fn dict(value: &Value) -> Option<Map<String, Value>> {
     match value {
         Value::Object(map) => Some(map.clone()),
         Value::String(text) if text.trim_start().starts_with('{') => {
-            serde_json::from_str(text).ok()
+            serde_json::from_slice(text.as_bytes()).ok()
         }
         Value::String(text) => text
             .split([',', ' '])

@@ -11,6 +11,7 @@ pub mod command;
 pub mod copy;
 pub mod dbus;
 pub mod expand;
+pub mod expression;
 pub mod facts;
 pub mod failover;
 pub mod file;

@@ -1,40 +1,105 @@
 //! Regular expressions as playbooks write them: Python's syntax and replacement texts.
 
-use fancy_regex::{Captures, Regex};
-
+use super::expression::{Expression, Flags, Found};
 use super::outcome::Refusal;
 
 /// One compiled expression.
 #[derive(Clone, Debug)]
-pub struct Pattern(Regex);
+pub struct Pattern(Expression);
+
+/// Where a pattern fits a text.
+#[derive(Clone, Debug)]
+pub struct Captures<'t> {
+    text: &'t str,
+    found: Found,
+    expression: &'t Expression,
+}
+
+/// One group of a match.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'t> {
+    text: &'t str,
+    start: usize,
+    end: usize,
+}
+
+impl<'t> Part<'t> {
+    pub fn start(self) -> usize {
+        self.start
+    }
+
+    pub fn end(self) -> usize {
+        self.end
+    }
+
+    /// Its bytes' places.
+    pub fn range(self) -> std::ops::Range<usize> {
+        self.start..self.end
+    }
+
+    pub fn as_str(self) -> &'t str {
+        &self.text[self.range()]
+    }
+}
+
+impl<'t> Captures<'t> {
+    /// A group, if it took part; the whole is 0.
+    pub fn get(&self, group: usize) -> Option<Part<'t>> {
+        let (start, end) = self.found.get(group)?;
+        let text = self.text;
+        Some(Part { text, start, end })
+    }
+
+    /// A group by its name.
+    pub fn name(&self, name: &str) -> Option<Part<'t>> {
+        self.get(self.expression.group(name)?)
+    }
+}
 
 impl Pattern {
     pub fn new(expression: &str) -> Result<Self, Refusal> {
-        Self::compile(expression, expression)
+        Self::compile(expression, Flags::default())
     }
 
     /// `^` and `$` match at every line.
     pub fn multi_line(expression: &str) -> Result<Self, Refusal> {
-        Self::compile(expression, &format!("(?m){expression}"))
+        let flags = Flags {
+            multi_line: true,
+            ..Flags::default()
+        };
+        Self::compile(expression, flags)
     }
 
     /// `.` matches newlines too.
     pub fn across_lines(expression: &str) -> Result<Self, Refusal> {
-        Self::compile(expression, &format!("(?s){expression}"))
+        let flags = Flags {
+            dot_is_all: true,
+            ..Flags::default()
+        };
+        Self::compile(expression, flags)
     }
 
-    fn compile(written: &str, expression: &str) -> Result<Self, Refusal> {
-        // Python's end of text is `\Z`, the engine's `\z`.
-        let expression = expression.replace("\\Z", "\\z");
-        let compiled = Regex::new(&expression);
-        compiled.map(Self).map_err(|error| {
-            Refusal::new(format!("`{written}` is not a regular expression: {error}"))
+    fn compile(written: &str, flags: Flags) -> Result<Self, Refusal> {
+        let compiled = Expression::new(written, flags);
+        compiled.map(Self).map_err(|problem| {
+            Refusal::new(format!(
+                "`{written}` is not a regular expression: {problem}"
+            ))
         })
     }
 
     /// Finds the first match. An expression that backtracks without end finds nothing.
-    pub fn search<'t>(&self, text: &'t str) -> Option<Captures<'t, str>> {
-        self.0.captures(text).ok().flatten()
+    pub fn search<'t>(&'t self, text: &'t str) -> Option<Captures<'t>> {
+        let found = self.0.search(text, 0).ok().flatten()?;
+        Some(self.captures(text, found))
+    }
+
+    fn captures<'t>(&'t self, text: &'t str, found: Found) -> Captures<'t> {
+        Captures {
+            text,
+            found,
+            expression: &self.0,
+        }
     }
 
     pub fn is_in(&self, text: &str) -> bool {
@@ -42,7 +107,7 @@ impl Pattern {
     }
 
     /// Returns the first group of the first match, or all of it when there is no group.
-    pub fn extract<'t>(&self, text: &'t str) -> Option<&'t str> {
+    pub fn extract<'t>(&'t self, text: &'t str) -> Option<&'t str> {
         let found = self.search(text)?;
         let part = found.get(1).or_else(|| found.get(0))?;
         Some(part.as_str())
@@ -53,8 +118,10 @@ impl Pattern {
         let mut result = String::with_capacity(text.len());
         let mut end = 0;
         let mut count = 0;
-        for found in self.0.captures_iter(text) {
-            let Ok(found) = found else { break };
+        let mut next = self.0.search(text, 0);
+        while let Ok(Some(found)) = next {
+            next = self.0.search_after(text, &found);
+            let found = self.captures(text, found);
             let whole = found.get(0).expect("a match has its whole");
             result.push_str(&text[end..whole.start()]);
             result.push_str(&expand(replacement, &found)?);
@@ -67,7 +134,7 @@ impl Pattern {
 }
 
 /// Fills `\1`, `\g<name>` and the escapes of a replacement text.
-pub fn expand(replacement: &str, found: &Captures<'_, str>) -> Result<String, Refusal> {
+pub fn expand(replacement: &str, found: &Captures<'_>) -> Result<String, Refusal> {
     let mut result = String::new();
     let mut rest = replacement.chars().peekable();
     while let Some(char) = rest.next() {
@@ -102,12 +169,13 @@ pub fn expand(replacement: &str, found: &Captures<'_, str>) -> Result<String, Re
 }
 
 /// Returns a group's text; one that took no part in the match is empty.
-fn group<'t>(found: &Captures<'t, str>, name: &str) -> Result<&'t str, Refusal> {
+fn group<'t>(found: &Captures<'t>, name: &str) -> Result<&'t str, Refusal> {
     let group = match name.parse::<usize>() {
-        Ok(number) if number < found.len() => found.get(number),
+        Ok(number) if number < found.found.len() => Some(number),
         Ok(_) => return Err(Refusal::new(format!("the expression has no group {name}"))),
-        Err(_) => found.name(name),
+        Err(_) => found.expression.group(name),
     };
+    let group = group.and_then(|number| found.get(number));
     Ok(group.map_or("", |group| group.as_str()))
 }
 

@@ -3,7 +3,7 @@
 use super::args::Args;
 use super::lineinfile::Edit;
 use super::outcome::Refusal;
-use super::pattern::Pattern;
+use super::pattern::{Part, Pattern};
 use super::text::Text;
 
 /// What becomes of the file.
@@ -62,7 +62,7 @@ fn section(file: &Text, args: Args<'_>) -> Result<Section, Refusal> {
     };
     let pattern = Pattern::across_lines(&file.foreign(&expression))?;
     let found = pattern.search(&file.content);
-    let part = found.and_then(|found| found.name("subsection").map(|part| part.range()));
+    let part = found.and_then(|found| found.name("subsection").map(Part::range));
     Ok(part.map_or(Section::Missing(expression), Section::Part))
 }
 

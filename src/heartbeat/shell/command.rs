@@ -253,7 +253,7 @@ fn status(paths: &Paths, as_json: bool) -> u8 {
             return STOPPED;
         }
     };
-    match serde_json::from_str::<Snapshot>(&answer) {
+    match serde_json::from_slice::<Snapshot>(answer.as_bytes()) {
         _ if as_json => say(&answer),
         Ok(snapshot) => say(&snapshot.to_string()),
         Err(error) => {
@@ -446,7 +446,7 @@ fn unknown_node(name: &str) -> u8 {
 
 fn snapshot(paths: &Paths) -> Result<Snapshot, std::io::Error> {
     let answer = ask(&paths.control_socket(), "status")?;
-    serde_json::from_str(&answer).map_err(std::io::Error::other)
+    serde_json::from_slice(answer.as_bytes()).map_err(std::io::Error::other)
 }
 
 // Output.

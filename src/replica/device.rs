@@ -92,6 +92,17 @@ pub trait Export {
     /// Whether somebody holds the device open (mounted, or by a program).
     fn in_use(&self) -> bool;
 
+    /// Whether a device that an earlier daemon left waits, its users with it: it is served
+    /// again once it shall be [`Presence::Writable`].
+    fn interrupted(&self) -> bool {
+        false
+    }
+
+    /// Takes away a device that waits: what its users asked for fails.
+    fn abandon(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Becomes readable when [`Self::take`] has something to do; may differ after each
     /// [`Self::present`]. None while there is no device.
     fn wake(&self) -> Option<BorrowedFd<'_>>;

@@ -69,9 +69,9 @@ impl RangeLocks {
         self.held.is_empty() && self.waiting.is_empty()
     }
 
-    /// Takes out everybody who still waits; what is held stays held.
-    pub fn forget_waiting(&mut self) -> Vec<u64> {
-        self.waiting.drain(..).map(|(_, holder)| holder).collect()
+    /// Takes out those who wait and are not coming any more; what is held stays held.
+    pub fn forget_waiting(&mut self, gone: impl Fn(u64) -> bool) {
+        self.waiting.retain(|(_, holder)| !gone(*holder));
     }
 }
 
@@ -99,5 +99,15 @@ mod tests {
         assert!(locks.release(&(10..11)).is_empty());
         assert!(locks.release(&(16..24)).is_empty());
         assert!(locks.is_empty());
+    }
+
+    #[test]
+    fn who_waits_behind_one_that_is_gone_still_gets_its_turn() {
+        let mut locks = RangeLocks::default();
+        assert!(locks.take(0..8, 1));
+        assert!(!locks.take(4..12, 2));
+        assert!(!locks.take(6..7, 3));
+        locks.forget_waiting(|holder| holder == 2);
+        assert_eq!(locks.release(&(0..8)), [3]);
     }
 }

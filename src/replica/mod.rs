@@ -20,6 +20,7 @@ pub mod generation;
 pub mod layout;
 pub mod locks;
 pub mod message;
+pub mod recovery;
 pub mod settings;
 #[cfg(feature = "agent")]
 pub mod shell;

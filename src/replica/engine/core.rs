@@ -492,7 +492,8 @@ impl Engine {
         self.state.connection >= Connection::Connected
     }
 
-    pub(super) fn disk_settings(&self) -> Option<&DiskSettings> {
+    /// The settings of the disk, while one is attached.
+    pub fn disk_settings(&self) -> Option<&DiskSettings> {
         self.disk.as_ref().map(|disk| &disk.settings)
     }
 }

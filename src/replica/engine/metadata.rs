@@ -428,6 +428,15 @@ impl Engine {
 
     /// Gives up the disk in order: what is marked is saved, and the metadata is clean.
     pub(super) fn detach(&mut self) {
+        // What was acknowledged is stable before anything else is said or answered.
+        self.save(Save {
+            flush_data: true,
+            writes: Vec::new(),
+        });
+        self.change(State {
+            disk: Disk::Failed,
+            ..self.state
+        });
         self.fail_pending_io();
         self.mark_unconfirmed();
         self.save_bitmap();
@@ -466,6 +475,7 @@ impl Engine {
             disk: Disk::Failed,
             ..self.state
         });
+        self.take_back_epoch();
         self.fail_pending_io();
         self.drop_disk();
     }
@@ -486,17 +496,18 @@ impl Engine {
     fn fail_pending_io(&mut self) {
         let mut ids: Vec<u64> = self.io.keys().copied().collect();
         ids.sort_unstable();
-        self.deferred.clear();
-        let _ = self.locks.forget_waiting();
+        // Operations that had not begun hold no range; applications' writes that wait for one
+        // go on without this disk.
+        let deferred = std::mem::take(&mut self.deferred);
+        self.locks
+            .forget_waiting(|holder| deferred.contains_key(&holder));
         for id in ids {
             let Some(Pending { range, purpose }) = self.io.remove(&id) else {
                 continue;
             };
             self.abandon(purpose);
-            if let Some(range) = range {
-                for id in self.locks.release(&range) {
-                    self.start_write(id);
-                }
+            if let Some(range) = range.filter(|_| !deferred.contains_key(&id)) {
+                self.release(&range);
             }
         }
         self.counters.local_pending = 0;

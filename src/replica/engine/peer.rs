@@ -173,8 +173,23 @@ impl Engine {
         }
         if let Some(session) = &mut self.session {
             session.epoch_active = session.epoch_active.saturating_sub(1);
+            if result.is_ok() {
+                session.epoch_written.push((sector, id, bytes));
+            }
         }
         self.close_peer_epoch();
+    }
+
+    /// The disk goes, and what it acknowledged since the last barrier may not be on its medium:
+    /// the peer takes back that it is.
+    pub(super) fn take_back_epoch(&mut self) {
+        let written = self
+            .session
+            .as_mut()
+            .map(|session| std::mem::take(&mut session.epoch_written));
+        for (sector, id, bytes) in written.into_iter().flatten() {
+            self.acknowledge(AckKind::WriteFailed, sector, id, bytes);
+        }
     }
 
     /// Everything before the barrier must be on the medium before it is acknowledged, and
@@ -198,9 +213,11 @@ impl Engine {
         }
         let (serial, count) = (session.serial, session.epoch_count);
         session.flushing = true;
-        let flushes = self
-            .disk_settings()
-            .is_some_and(|settings| settings.disk_flushes);
+        // A disk on its way out was flushed, or what it had not flushed was taken back.
+        let flushes = self.state.disk >= Disk::Inconsistent
+            && self
+                .disk_settings()
+                .is_some_and(|settings| settings.disk_flushes);
         if flushes && count > 0 && self.breakage != Some(Breakage::AcknowledgeBeforeFlush) {
             let purpose = Purpose::EpochFlush {
                 session: serial,
@@ -226,12 +243,16 @@ impl Engine {
         if !current {
             return;
         }
-        if result.is_err() && self.disk.is_some() {
-            self.local_error("a flush failed");
+        if result.is_err() {
+            self.take_back_epoch();
+            if self.disk.is_some() {
+                self.local_error("a flush failed");
+            }
         }
         let Some(session) = &mut self.session else {
             return;
         };
+        session.epoch_written.clear();
         session.flushing = false;
         session.closing_epoch = None;
         session.epoch_count = 0;

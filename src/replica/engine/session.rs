@@ -16,7 +16,7 @@ use crate::replica::digest::{self, Algorithm};
 use crate::replica::establish::{Established, Establishing, LinkAction, LinkId};
 use crate::replica::generation::Generation;
 use crate::replica::message::{
-    AuthKind, BareKind, Dialect, Features, Packet, Protocol, Sizes, Socket, Uuids,
+    AuthKind, BareKind, BlockId, Dialect, Features, Packet, Protocol, Sizes, Socket, Uuids,
 };
 use crate::replica::settings::NetSettings;
 use crate::replica::state::{Connection, State};
@@ -58,6 +58,8 @@ pub(super) struct Session {
     /// The peer's writes since its last barrier, and how many of them are unfinished.
     pub epoch_count: u32,
     pub epoch_active: u32,
+    /// Those that were acknowledged and may be lost with the power still.
+    pub epoch_written: Vec<(u64, BlockId, u32)>,
     /// A barrier that waits for writes, or for the flush.
     pub closing_epoch: Option<u32>,
     pub flushing: bool,
@@ -109,6 +111,7 @@ impl Session {
             next_barrier: 1,
             epoch_count: 0,
             epoch_active: 0,
+            epoch_written: Vec::new(),
             closing_epoch: None,
             flushing: false,
             backlog: VecDeque::new(),

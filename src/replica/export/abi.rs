@@ -45,6 +45,8 @@ pub(super) enum Command {
     SetParameters = 0x08,
     StartRecovery = 0x10,
     EndRecovery = 0x11,
+    /// As `Delete`, without waiting for the last who has it open; since Linux 6.9.
+    DeleteSoon = 0x14,
     UpdateSize = 0x15,
     Fetch = 0x20,
     CommitAndFetch = 0x21,
@@ -55,7 +57,7 @@ impl Command {
     pub(super) fn code(self) -> u32 {
         const READ: u32 = 2;
         const READ_WRITE: u32 = 3;
-        let direction = if self == Self::GetInfo {
+        let direction = if matches!(self, Self::GetInfo | Self::DeleteSoon) {
             READ
         } else {
             READ_WRITE
@@ -122,6 +124,9 @@ pub(super) struct Info {
     /// For the server's own use.
     pub mark: u64,
 }
+
+/// It is served, as far as the driver knows.
+pub(super) const STATE_LIVE: u16 = 1;
 
 /// Its server died, and its requests wait for another one.
 pub(super) const STATE_QUIESCED: u16 = 2;

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! An export belongs to one thread. A device whose daemon died waits for the next one,
-//! its writers with it ([`interrupted`]); a daemon that ends in order takes it away.
+//! its writers with it ([`Export::interrupted`]); a daemon that ends in order takes it away.
 
 mod abi;
 mod buffers;
@@ -24,8 +24,6 @@ mod wire;
 use std::io;
 
 use super::device::Export;
-
-pub use ublk::interrupted;
 
 /// How the device is shown to the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

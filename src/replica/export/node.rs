@@ -93,6 +93,9 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -27,7 +27,7 @@ use io_uring::{IoUring, cqueue, opcode, types};
 use nix::libc;
 
 use super::abi::{
-    self, Command, Control, DESCRIPTOR_BYTES, Descriptor, INFO_BYTES, Info, Parameters,
+    self, Command, Control, DESCRIPTOR_BYTES, Descriptor, INFO_BYTES, Info, Parameters, STATE_LIVE,
     STATE_QUIESCED,
 };
 use super::buffers::Buffers;
@@ -55,7 +55,9 @@ const CONTROL_DATA: u64 = 1 << 63;
 
 /// Device files appear within this; udev may be busy.
 const FILE_WAIT: Duration = Duration::from_secs(10);
-const FILE_POLL: Duration = Duration::from_millis(5);
+/// The driver notices its server's death within this: it looks every five seconds.
+const DEATH_WAIT: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(5);
 
 /// Any number that is free.
 const ANY_DEVICE: u32 = u32::MAX;
@@ -67,6 +69,8 @@ pub(super) struct Ublk {
     node: Node,
     minor: u32,
     live: Option<Live>,
+    /// A device whose server died; its users wait for this one.
+    waiting: Option<Info>,
     buffers: Buffers,
     /// Completions that came while a control command was waited for.
     arrived: VecDeque<(u16, i32)>,
@@ -98,17 +102,6 @@ impl std::fmt::Debug for Ublk {
     }
 }
 
-/// Whether a device of that minor number waits for a daemon: its last one died. Then
-/// presenting it again lets its users go on as if nothing had been.
-pub fn interrupted(minor: u32) -> bool {
-    let found = || -> io::Result<bool> {
-        let control = OpenOptions::new().read(true).write(true).open(CONTROL)?;
-        let mut ring = new_ring(8)?;
-        Ok(find(&mut ring, &control, minor).is_some_and(|info| info.state == STATE_QUIESCED))
-    };
-    found().unwrap_or(false)
-}
-
 fn new_ring(entries: u32) -> io::Result<IoUring<Entry128>> {
     IoUring::builder().build(entries)
 }
@@ -118,16 +111,45 @@ impl Ublk {
         load_module("ublk_drv", CONTROL);
         let control = OpenOptions::new().read(true).write(true).open(CONTROL)?;
         let ring = new_ring(u32::from(DEPTH) * 2)?;
-        Ok(Self {
+        let mut export = Self {
             ring,
             control,
             node: Node::new(path, minor)?,
             minor,
             live: None,
+            waiting: None,
             buffers: Buffers::default(),
             arrived: VecDeque::new(),
             generation: 0,
-        })
+        };
+        export.take_over()?;
+        Ok(export)
+    }
+
+    /// Finds what an earlier daemon left: a device that waits is kept for its users.
+    fn take_over(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + DEATH_WAIT;
+        while let Some(found) = find(&mut self.ring, &self.control, self.minor) {
+            if found.state == STATE_QUIESCED {
+                self.waiting = Some(found);
+                let device = PathBuf::from(format!("/dev/ublkb{}", found.device));
+                return self.node.point_to(&device);
+            }
+            if found.state != STATE_LIVE {
+                self.delete_soon(found.device);
+                return Ok(());
+            }
+            let served = PathBuf::from(format!("/proc/{}", found.pid)).exists();
+            if served || Instant::now() > deadline {
+                return Err(io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    format!("process {} serves /dev/ublkb{}", found.pid, found.device),
+                ));
+            }
+            // The driver does not know yet that its server is dead.
+            thread::sleep(POLL);
+        }
+        Ok(())
     }
 
     // Control.
@@ -167,11 +189,8 @@ impl Ublk {
     }
 
     fn add(&mut self) -> io::Result<Info> {
-        if let Some(found) = find(&mut self.ring, &self.control, self.minor) {
-            if found.state == STATE_QUIESCED {
-                return Ok(found);
-            }
-            self.delete(found.device)?;
+        if let Some(waiting) = self.waiting {
+            return Ok(waiting);
         }
         // Its own number where that is free: /dev/ublkb0 for /dev/drbd0.
         match self.try_add(self.minor) {
@@ -212,16 +231,45 @@ impl Ublk {
         self.control(Command::Delete, control).map(drop)
     }
 
+    /// Lets a device go whose users keep it open, and will for as long as they like.
+    fn delete_soon(&mut self, device: u32) {
+        let control = Control {
+            device,
+            ..Control::default()
+        };
+        // An older kernel has no word for it: the dead device stays until the machine stops.
+        let _ = self.control(Command::DeleteSoon, control);
+    }
+
     // Life.
 
     fn start(&mut self, presence: Presence, bytes: u64) -> io::Result<()> {
         let info = self.add()?;
         let started = self.start_added(info, presence, bytes);
-        if started.is_err() {
+        if started.is_ok() {
+            self.waiting = None;
+        } else {
             self.live = None;
-            let _ = self.delete(info.device);
+            if self.waiting.is_none() {
+                let _ = self.delete(info.device);
+            }
         }
         started
+    }
+
+    /// Begins to serve a device that waits; its last server may be on its way out still.
+    fn start_recovery(&mut self, control: Control) -> io::Result<()> {
+        let deadline = Instant::now() + DEATH_WAIT;
+        loop {
+            match self.control(Command::StartRecovery, control) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
+                {
+                    thread::sleep(POLL);
+                }
+                other => return other.map(drop),
+            }
+        }
     }
 
     fn start_added(&mut self, info: Info, presence: Presence, bytes: u64) -> io::Result<()> {
@@ -231,7 +279,7 @@ impl Ublk {
             ..Control::default()
         };
         if is_recovery {
-            self.control(Command::StartRecovery, control)?;
+            self.start_recovery(control)?;
         } else {
             let parameters = Parameters {
                 sectors: bytes / SECTOR,
@@ -404,7 +452,9 @@ impl Export for Ublk {
             Some(live) => (live.presence == presence, Some(live.presence)),
             None => (presence == Presence::Absent, None),
         };
-        if is_same {
+        // Users of a device that waits are served by a Primary, or not at all.
+        let waits_on = self.waiting.is_some() && !matches!(presence, Presence::Writable { .. });
+        if is_same || waits_on {
             return Ok(());
         }
         match (shown, presence) {
@@ -438,6 +488,24 @@ impl Export for Ublk {
 
     fn in_use(&self) -> bool {
         self.node.in_use()
+    }
+
+    fn interrupted(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    fn abandon(&mut self) -> io::Result<()> {
+        let Some(waiting) = self.waiting.take() else {
+            return Ok(());
+        };
+        self.node.point_nowhere()?;
+        let control = Control {
+            device: waiting.device,
+            ..Control::default()
+        };
+        self.control(Command::Stop, control)?;
+        self.delete_soon(waiting.device);
+        Ok(())
     }
 
     #[expect(unsafe_code, reason = "the ring lends its descriptor as a bare number")]
@@ -490,16 +558,13 @@ impl Export for Ublk {
 
 impl Drop for Ublk {
     fn drop(&mut self) {
+        // What ends by a defect is started again, and the device's users go on then.
+        if thread::panicking() {
+            return;
+        }
         let _ = self.stop();
         // One that waited for this daemon in vain goes, too: nobody will come for it.
-        if let Some(found) = find(&mut self.ring, &self.control, self.minor) {
-            let control = Control {
-                device: found.device,
-                ..Control::default()
-            };
-            let _ = self.control(Command::Stop, control);
-            let _ = self.delete(found.device);
-        }
+        let _ = self.abandon();
     }
 }
 
@@ -579,7 +644,7 @@ fn wait_for<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match attempt() {
             Err(error) if error.kind() == io::ErrorKind::NotFound && Instant::now() < deadline => {
-                thread::sleep(FILE_POLL);
+                thread::sleep(POLL);
             }
             other => return other,
         }

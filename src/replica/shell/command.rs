@@ -84,15 +84,22 @@ fn serve(resource: &str, numbers: &[&str]) -> u8 {
         Ok(export) => export,
         Err(error) => return complain(&format!("{resource}: {device}: {error}")),
     };
-    let daemon = Daemon::new(names, export, Box::new(journal));
-    match daemon.and_then(|mut daemon| daemon.run()) {
+    let mut daemon = match Daemon::new(names, export, Box::new(journal)) {
+        Ok(daemon) => daemon,
+        Err(error) => return complain(&format!("{resource}: {error}")),
+    };
+    match daemon.run() {
         Ok(()) => 0,
-        Err(error) => complain(&format!("{resource}: {error}")),
+        Err(error) => {
+            // As a crash: the device stays, and its users wait for the next daemon.
+            std::mem::forget(daemon);
+            complain(&format!("{resource}: {error}"))
+        }
     }
 }
 
 fn say(resource: &str, command: &str) -> u8 {
-    let command: Command = match serde_json::from_str(command) {
+    let command: Command = match serde_json::from_slice(command.as_bytes()) {
         Ok(command) => command,
         Err(error) => return complain(&format!("no command: {error}")),
     };

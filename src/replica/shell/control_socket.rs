@@ -124,10 +124,10 @@ pub fn ask_at(path: &Path, command: &Command) -> io::Result<Answer> {
     let mut line = serde_json::to_vec(command)?;
     line.push(b'\n');
     stream.write_all(&line)?;
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer)?;
+    let mut answer = Vec::new();
+    BufReader::new(stream).read_until(b'\n', &mut answer)?;
     if answer.is_empty() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(serde_json::from_str(&answer)?)
+    Ok(serde_json::from_slice(&answer)?)
 }

@@ -14,15 +14,20 @@ use super::buffers::Pool;
 use super::control_socket::{Client, ControlListener, Said};
 use super::file_store::{FileStore, Finished};
 use super::link::{Incoming, Link, listen_on};
+use super::record::RecordFile;
 use crate::replica::control::{Answer, Command};
 use crate::replica::device::{DeviceReply, Export, Presence};
 use crate::replica::engine::{Action, Engine, Event};
 use crate::replica::establish::LinkId;
 use crate::replica::message::{BareKind, Packet};
+use crate::replica::recovery::{Next, Record, Recovery};
 use crate::replica::settings::{DiskSettings, Names};
+use crate::replica::state::Role;
 
 /// Names the command a stop signal stands for.
 const STOP: u64 = 0;
+/// Names the commands that repeat what a dead daemon was told.
+const RECOVER: u64 = u64::MAX;
 /// How long the loop sleeps when nothing is due, so that a lost wake-up is no disaster.
 const NAP_MAX: Duration = Duration::from_secs(5);
 /// How often an own address that is not there yet is tried again.
@@ -77,6 +82,14 @@ pub struct Daemon<'a> {
     queue: VecDeque<Action>,
     began: Instant,
     over: bool,
+    /// What is told to this daemon is kept there.
+    record: RecordFile,
+    recovery: Option<Recovery>,
+    recover_at: Option<Duration>,
+    /// Why the last step of the recovery was refused.
+    refused: String,
+    /// How the engine wants the device to look.
+    presence: Presence,
 }
 
 impl std::fmt::Debug for Daemon<'_> {
@@ -104,6 +117,7 @@ impl<'a> Daemon<'a> {
         surroundings: Box<dyn Surroundings + 'a>,
     ) -> io::Result<Self> {
         let control = ControlListener::new(&names.resource)?;
+        let (record, left) = RecordFile::open(&names.resource);
         let mut seed = [0; 8];
         io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut seed)?;
         Ok(Self {
@@ -122,6 +136,11 @@ impl<'a> Daemon<'a> {
             queue: VecDeque::new(),
             began: Instant::now(),
             over: false,
+            record,
+            recovery: left.map(|record| Recovery::new(record, Duration::ZERO)),
+            recover_at: None,
+            refused: String::new(),
+            presence: Presence::Absent,
         })
     }
 
@@ -135,6 +154,7 @@ impl<'a> Daemon<'a> {
         let signals = stop_signals()?;
         while !self.over {
             self.perform()?;
+            self.recover()?;
             let ready = self.wait(&signals)?;
             for source in ready {
                 self.hear(source, &signals)?;
@@ -143,7 +163,65 @@ impl<'a> Daemon<'a> {
             self.engine.end_turn();
         }
         self.perform()?;
+        self.record.remove();
         self.export.present(Presence::Absent)
+    }
+
+    /// Goes on with what a daemon that died was told.
+    fn recover(&mut self) -> io::Result<()> {
+        self.recover_at = None;
+        while let Some(recovery) = &mut self.recovery {
+            match recovery.next(self.began.elapsed(), self.engine.state()) {
+                Next::Tell(command) => {
+                    self.handle(Event::Command {
+                        id: RECOVER,
+                        command,
+                        device_open: false,
+                    });
+                    self.perform()?;
+                }
+                Next::Wait(at) => {
+                    self.recover_at = Some(at);
+                    break;
+                }
+                Next::Abandon(why) => self.abandon(why)?,
+                Next::Over => {
+                    self.surroundings.log("what was told before is done again");
+                    self.recovery = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn abandon(&mut self, why: &str) -> io::Result<()> {
+        if self.export.interrupted() {
+            self.surroundings
+                .log(&format!("who uses the device gets errors: {why}"));
+            self.export.abandon()?;
+            self.export.present(self.presence)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what this daemon was told for the next one, before anybody relies on it.
+    fn remember(&mut self) {
+        let recovering = self
+            .recovery
+            .as_ref()
+            .filter(|recovery| !recovery.is_over());
+        let record = match recovering {
+            Some(recovery) => recovery.record().clone(),
+            None => Record {
+                disk: self.engine.disk_settings().cloned(),
+                net: self.engine.net().cloned(),
+                primary: self.engine.state().role == Role::Primary,
+            },
+        };
+        if let Err(error) = self.record.write(record) {
+            self.surroundings
+                .log(&format!("what is told is not kept: {error}"));
+        }
     }
 
     fn now(&self) -> Duration {
@@ -227,6 +305,9 @@ impl<'a> Daemon<'a> {
             .engine
             .next_deadline()
             .map_or(NAP_MAX, |at| at.saturating_sub(now));
+        let due = self
+            .recover_at
+            .map_or(due, |at| due.min(at.saturating_sub(now)));
         self.links
             .values()
             .filter_map(Link::calling)
@@ -375,6 +456,7 @@ impl<'a> Daemon<'a> {
 
     /// Does what the engine wants, in order, up to a save that is not finished.
     fn perform(&mut self) -> io::Result<()> {
+        self.remember();
         loop {
             self.gather();
             let saving = self.store.as_ref().is_some_and(FileStore::saving);
@@ -442,9 +524,12 @@ impl<'a> Daemon<'a> {
             }
             Action::Reply(reply) => self.export.reply(reply),
             Action::Present(presence) => {
+                self.presence = presence;
                 if let Err(error) = self.export.present(presence) {
                     self.surroundings.log(&format!("the device: {error}"));
                 }
+                // What came while the device was made ready wakes nobody any more.
+                self.hear_export()?;
             }
             Action::Answer { id, answer } => self.answer(id, &answer),
             Action::OpenDisk(settings) => self.open_disk(&settings),
@@ -477,8 +562,34 @@ impl<'a> Daemon<'a> {
             }
             return;
         }
-        if let Some(mut client) = self.clients.remove(&id) {
+        if id == RECOVER {
+            self.recovery_answered(answer);
+        } else if let Some(mut client) = self.clients.remove(&id) {
             client.answer(answer);
+        }
+    }
+
+    fn recovery_answered(&mut self, answer: &Answer) {
+        let accepted = match answer {
+            Answer::Refused(rejection) => {
+                let text = rejection.to_string();
+                if text != self.refused {
+                    self.surroundings.log(&format!("recovery waits: {text}"));
+                    self.refused = text;
+                }
+                false
+            }
+            _ => true,
+        };
+        let now = self.now();
+        let next = self
+            .recovery
+            .as_mut()
+            .and_then(|recovery| recovery.answered(now, accepted));
+        if let Some(Next::Abandon(why)) = next
+            && let Err(error) = self.abandon(why)
+        {
+            self.surroundings.log(&format!("the device: {error}"));
         }
     }
 

@@ -7,3 +7,4 @@ pub mod control_socket;
 pub mod driver;
 pub mod file_store;
 pub mod link;
+pub mod record;

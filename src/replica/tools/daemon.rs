@@ -1,6 +1,6 @@
 //! A resource's daemon: started when a resource is brought up, asked over its socket.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::process::{Command as Process, Stdio};
 use std::thread;
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::replica::control::{Answer, Command, Status, socket_path};
 use crate::replica::settings::Names;
+use crate::replica::shell::control_socket::ask;
 
 /// A started daemon listens within this, on slow machines, too.
 const START_WAIT: Duration = Duration::from_secs(20);
@@ -17,20 +18,6 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// Where systemd shows that it runs this machine.
 const SYSTEMD: &str = "/run/systemd/system";
-
-/// Asks; an error means that there is no daemon.
-pub(super) fn ask(resource: &str, command: &Command) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(socket_path(resource))?;
-    let mut line = serde_json::to_vec(command)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer)?;
-    if answer.is_empty() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(serde_json::from_str(&answer)?)
-}
 
 /// Returns a running daemon's status.
 pub(super) fn status(resource: &str) -> Option<Status> {
@@ -70,6 +57,9 @@ pub(super) fn start(names: &Names, device: &str) -> io::Result<()> {
                 "-p",
                 "DefaultDependencies=no",
             ])
+            // One that was killed is started again: the device's users wait for it.
+            .args(["-p", "Restart=on-failure", "-p", "RestartSec=100ms"])
+            .args(["-p", "StartLimitIntervalSec=60", "-p", "StartLimitBurst=20"])
             .args(["-p", "Before=heartbeat.service", "--"]);
         process
     } else {

@@ -23,6 +23,7 @@ use crate::replica::config::model::{Configuration, Local, Node, Section};
 use crate::replica::config::options::{Unit, read_number};
 use crate::replica::control::{Answer, Command, Rejection, Status, WaitUntil};
 use crate::replica::layout::{Flags, Ring};
+use crate::replica::shell::control_socket::ask;
 use crate::replica::state::{Connection, Disk as DiskState};
 use crate::replica::text::generations::{Shown, Source, get_gi, show_gi};
 use crate::replica::text::status::status_text;
@@ -130,7 +131,7 @@ impl Target<'_> {
     }
 
     fn ask(&self, command: &Command) -> Option<Answer> {
-        daemon::ask(self.name(), command).ok()
+        ask(self.name(), command).ok()
     }
 
     fn status(&self) -> Option<Status> {
@@ -596,6 +597,13 @@ fn up(target: &Target<'_>) -> u8 {
     if let Err(code) = start_daemon(target) {
         return code;
     }
+    // A daemon that died left what it was told; this one does it again by itself.
+    if target
+        .status()
+        .is_some_and(|status| status.backing_disk.is_some())
+    {
+        return DONE;
+    }
     let name = target.name().to_owned();
     let attached = tell(
         target,
@@ -740,7 +748,7 @@ fn down(target: &Target<'_>) -> u8 {
 /// Takes a daemon down; one that does not run is down.
 fn down_by_name(name: &str) -> u8 {
     let line = format!("drbdsetup-84 down {name}");
-    match daemon::ask(name, &Command::Down) {
+    match ask(name, &Command::Down) {
         Ok(Answer::Refused(rejection)) => refused(&line, name, &rejection),
         Ok(_) => {
             if daemon::wait_for_end(name).is_err() {

@@ -100,8 +100,8 @@ fn misfortune(world: &mut World) {
             // A Primary without a disk that loses its peer, too, refuses the peer's data if it
             // missed the word of its new generation, as the kernel's does: not for a machine
             // to mend.
-            let secondary = world.state(node).role == Role::Secondary;
-            if secondary && world.oracle.good(1 - node) && world.running(1 - node) {
+            let other_writes = world.primary() == Some(1 - node);
+            if other_writes && world.oracle.good(1 - node) {
                 world.tool(Tool::Detach(node));
             }
         }

@@ -77,6 +77,15 @@ impl Oracle {
         self.good = [true; 2];
     }
 
+    /// A node's data is being replaced: by what the one that lost power had flushed, if that is
+    /// the other.
+    pub(crate) fn gives_way(&mut self, node: usize) {
+        if self.doubt == Some(1 - node) {
+            self.doubt = None;
+            self.weaken();
+        }
+    }
+
     /// A node is Primary: if it is not the one that lost power, it goes on with all there is.
     pub(crate) fn primary(&mut self, node: usize) {
         if self.doubt == Some(1 - node) {

@@ -493,6 +493,19 @@ impl World {
                 }
             }
         };
+        if self.trace.is_some() {
+            let kind = match &op {
+                DeviceOp::Read { .. } => "read",
+                DeviceOp::Flush => "flush",
+                DeviceOp::Write { fua: true, .. } => "write, stable",
+                DeviceOp::Write { .. } => "write",
+                _ => "zero",
+            };
+            self.note(&format!(
+                "node {node} asks {tag}: {kind} {offset}..{}",
+                offset + count
+            ));
+        }
         self.oracle.asked(tag, &op);
         self.nodes[node].open.insert(tag, op.clone());
         self.handle(node, Event::Device(DeviceRequest { tag, op }));
@@ -502,6 +515,9 @@ impl World {
         let Some(op) = self.nodes[node].open.remove(&reply.tag) else {
             panic!("a reply to a request that is not open: {reply:?}");
         };
+        if self.trace.is_some() {
+            self.note(&format!("node {node} answers {}", reply.tag));
+        }
         let state = self.state(node);
         let alone =
             state.connection < Connection::Connected || state.peer_disk < Disk::Inconsistent;
@@ -527,6 +543,11 @@ impl World {
 
     /// Who has all there is to have, as far as the engines say so themselves.
     fn observe(&mut self) {
+        for node in 0..2 {
+            if matches!(self.state(node).disk, Disk::Outdated | Disk::Inconsistent) {
+                self.oracle.gives_way(node);
+            }
+        }
         if let Some(node) = self.primary() {
             self.oracle.primary(node);
             if self.state(node).connection < Connection::Connected {
@@ -773,6 +794,10 @@ impl World {
             }
             Happening::Packet(link, packet) => {
                 if self.nodes[node].links.contains_key(&link) {
+                    if self.trace.is_some() {
+                        let shown: String = format!("{packet:?}").chars().take(150).collect();
+                        self.note(&format!("node {node} hears {shown}"));
+                    }
                     self.handle(node, Event::Packet(link, packet));
                 }
             }

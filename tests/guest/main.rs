@@ -13,6 +13,7 @@ mod ipvs;
 mod kills;
 mod modules;
 mod peers;
+mod replica;
 mod replica_tools;
 mod rootless;
 mod sequence;
@@ -36,7 +37,7 @@ const UNPROVEN: &[&str] = &[
     "heartbeat",
     "section_03",
     "a_mistake_costs_its_points",
-    "replica_tools",
+    "replica",
 ];
 
 fn main() -> ExitCode {
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
     trials.extend(ipvs::trials());
     trials.extend(peers::trials());
     trials.extend(replica_tools::trials());
+    trials.extend(replica::trials());
     if std::env::var_os(UNPROVEN_TOO).is_none() && arguments.filter.is_none() {
         trials.retain(|trial| {
             let name = trial.name();

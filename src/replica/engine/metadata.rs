@@ -222,6 +222,10 @@ impl Engine {
         self.disk = Some(backing);
         self.set_size(size);
         self.save_bitmap();
+        // Everything is marked on disk now: the next attach has no reason to mark it again.
+        if let Some(backing) = &mut self.disk {
+            backing.superblock.flags = backing.superblock.flags.with(Flags::FULL_SYNC, false);
+        }
         let empty = self.disk.as_ref().expect("it was just set").empty_log();
         self.save(Save {
             flush_data: false,

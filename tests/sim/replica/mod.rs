@@ -230,6 +230,12 @@ fn an_invalidate_cut_short_anywhere_leaves_no_marks() {
             }
             rest(&mut world);
             settle(&mut world);
+            // What was marked for it is not marked again at the next start.
+            for node in 0..2 {
+                world.crash(node);
+            }
+            rest(&mut world);
+            settle(&mut world);
         }
     }
 }

@@ -62,7 +62,8 @@ fn round(world: &mut World) {
 
 /// A cluster manager would promote only who has the data, and never two.
 fn promote(world: &mut World, node: usize) {
-    if world.running(node) && world.primary().is_none() && world.oracle.good(node) {
+    let other = world.primary().is_some() || world.promoting(1 - node);
+    if world.running(node) && !other && world.oracle.good(node) {
         world.tool(Tool::Primary(node));
     }
 }

@@ -114,6 +114,8 @@ struct Node {
     /// The application's requests: tag → what.
     open: BTreeMap<u64, DeviceOp>,
     answers: HashMap<u64, Answer>,
+    /// The command that shall make it Primary, answered or not.
+    promoting: Option<u64>,
 }
 
 pub(crate) struct World {
@@ -186,6 +188,7 @@ impl World {
             disk_open: HashMap::new(),
             open: BTreeMap::new(),
             answers: HashMap::new(),
+            promoting: None,
         };
         let nodes = [node(), node()];
         let sectors = nodes[0].disk.sectors().len();
@@ -261,6 +264,13 @@ impl World {
         (0..2).find(|node| self.state(*node).role == Role::Primary)
     }
 
+    /// Whether a node was told to become Primary and did not answer yet.
+    pub(crate) fn promoting(&self, node: usize) -> bool {
+        let this = &self.nodes[node];
+        let open = |id| !this.answers.contains_key(&id);
+        this.engine.is_some() && this.promoting.is_some_and(open)
+    }
+
     pub(crate) fn attached(&self, node: usize) -> bool {
         self.nodes[node].attached
     }
@@ -308,6 +318,7 @@ impl World {
         this.attached = false;
         this.tick_at = None;
         this.answers.clear();
+        this.promoting = None;
         // What the disk was just doing is done, or not, or half.
         let mut doing: Vec<DiskIo> = this.disk_open.drain().map(|(_, io)| io).collect();
         doing.sort_by_key(|io| io.id);
@@ -442,7 +453,10 @@ impl World {
             Tool::Resume(node) => (node, Command::ResumeSync),
         };
         if self.running(node) {
-            self.command(node, command);
+            let id = self.command(node, command);
+            if matches!(tool, Tool::Primary(_)) {
+                self.nodes[node].promoting = Some(id);
+            }
         }
     }
 

@@ -40,6 +40,9 @@ pub const CONSOLE_SOCKET: &str = "console.sock";
 pub const CONTROL_SOCKET: &str = "control.sock";
 pub const SERIAL_LOG: &str = "serial.log";
 pub const QEMU_LOG: &str = "qemu.log";
+/// QEMU removes it when it ends in order, as it does when the guest has powered itself off, and
+/// leaves it when it is killed or crashes.
+pub const PID_FILE: &str = "qemu.pid";
 
 /// Names the file that holds one credential.
 pub fn credential_file(index: usize) -> String {
@@ -108,6 +111,7 @@ pub fn arguments(start: &Start<'_>) -> Vec<String> {
     cards(&mut words, machine);
     words.pair("-device", "vmgenid,guid=auto");
     sockets(&mut words, &folder);
+    words.pair("-pidfile", &format!("{folder}/{PID_FILE}"));
     for index in 0..start.credential_count {
         let path = format!("{folder}/{}", credential_file(index));
         words.option("-smbios", &[("type", "11"), ("path", &path)]);

@@ -211,7 +211,7 @@ impl Lab {
         let holder = self.holder().ok_or(LabError::NotUp)?;
         let record = self.folders.record()?;
         if self.driver(holder, spec).pid().is_none() {
-            let ended_by = record.faults.ended_by(machine);
+            let ended_by = self.ended_by(&record, machine);
             return Err(LabError::MachineIs {
                 machine: machine.to_owned(),
                 state: MachineState::judge(MachineProcess::Gone, record.up, ended_by),

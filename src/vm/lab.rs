@@ -30,7 +30,8 @@ use super::guest::GuestKeys;
 use super::keys::{self, KeyError};
 use super::layers::{LAYERS_MAX, Layers, partition_table};
 use super::lifecycle::{
-    self, Group, GroupAction, GroupEvent, MachineProcess, MachineState, Operation, Phase, UpPlan,
+    self, EndedBy, Group, GroupAction, GroupEvent, MachineProcess, MachineState, Operation, Phase,
+    UpPlan,
 };
 use super::netns::{Holder, NetnsError};
 use super::network::ip_batch;
@@ -924,11 +925,24 @@ impl Lab {
                     .map_or(MachineProcess::Gone, |process| {
                         self.ask_qemu(name, process.pid)
                     });
-                let ended_by = record.faults.ended_by(name);
+                let ended_by = self.ended_by(record, name);
                 let state = MachineState::judge(process, lab_is_up, ended_by);
                 (name.to_owned(), state)
             })
             .collect()
+    }
+
+    /// Returns who asked for the end of a machine that is gone: where no command did, perhaps
+    /// somebody in the guest, who typed `poweroff`.
+    pub(super) fn ended_by(&self, record: &LabRecord, machine: &str) -> EndedBy {
+        let ended_in_order = || {
+            let file = self.folders.machine(machine).join(super::argv::PID_FILE);
+            !file.exists()
+        };
+        match record.faults.ended_by(machine) {
+            EndedBy::Nobody if ended_in_order() => EndedBy::ShutDown,
+            known => known,
+        }
     }
 
     /// A machine that does not answer in time is taken to run, unless it is on its way out.

@@ -27,7 +27,7 @@ pub enum MachineState {
     Paused,
     /// Its power was cut by a fault.
     Killed,
-    /// It was asked to shut down, and did.
+    /// It was asked to shut down, by a command or by somebody in it, and did.
     ShutDown,
     /// Its QEMU is gone and nobody asked for that.
     Crashed,

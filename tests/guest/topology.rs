@@ -22,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             two_labs,
         ),
         trial("faults_are_done_shown_and_mended", faults),
+        trial("a_machine_that_powered_itself_off_costs_no_work", own_end),
         trial("a_second_command_is_told_who_has_the_lab", in_use),
     ]
 }
@@ -70,6 +71,23 @@ fn reset() {
             );
         }
     }
+}
+
+/// The text has the director shut down by hand; whoever then types `up` keeps what the others have.
+fn own_end() {
+    let lab = Lab::new("ownend");
+    lab.halab(["up"]).success();
+    lab.ssh("saisp-vm-2", "touch /root/mine").success();
+    // It answers as long as it can: whether this connection ends well is luck.
+    lab.ssh("saisp-vm-1", "poweroff");
+    let end = Instant::now() + Duration::from_secs(300);
+    while state_of(&lab, "saisp-vm-1") == "running" {
+        assert!(Instant::now() < end, "{}", status(&lab));
+    }
+    assert_eq!(state_of(&lab, "saisp-vm-1"), "shutdown");
+    let up = lab.halab(["--json", "up"]).success();
+    assert!(up.contains("was-up"), "{up}");
+    lab.ssh("saisp-vm-2", "test -e /root/mine").success();
 }
 
 fn snapshots() {

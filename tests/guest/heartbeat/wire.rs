@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Stdio};
 
 use halab::heartbeat::agreement;
 use halab::heartbeat::codec::peek;
@@ -92,19 +92,18 @@ struct Capture {
 impl Capture {
     fn start(pair: &Pair) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("wire.pcap");
+        let file = folder.path().join("wire.pcapng");
         // It ends by itself if this test does not come to its end.
         let child = pair
             .lab
-            .command([
-                "shell", "--", "timeout", "1200", "tcpdump", "-U", "-Z", "root", "-i", "br0", "-w",
-            ])
+            .command(["capture", "br0", "--duration", "3600", "-w"])
             .arg(&file)
-            .args(["udp", "port", "694"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
-            .expect("tcpdump starts");
+            .expect("the capture starts");
         let capture = Self { child, folder };
-        pair.eventually("tcpdump has begun", || (file.exists(), String::new()));
+        pair.eventually("the capture has begun", || (file.exists(), String::new()));
         capture
     }
 
@@ -113,24 +112,48 @@ impl Capture {
         let ended = std::process::Command::new("kill").arg(&pid).status();
         assert!(ended.is_ok_and(|status| status.success()), "kill {pid}");
         self.child.wait().expect("it was started");
-        read_pcap(&self.folder.path().join("wire.pcap"))
+        read_pcapng(&self.folder.path().join("wire.pcapng"))
     }
 }
 
-/// Reads the UDP payloads of a classic pcap file of Ethernet frames.
-fn read_pcap(path: &Path) -> Vec<Vec<u8>> {
-    const FILE_HEADER: usize = 24;
-    const RECORD_HEADER: usize = 16;
+/// Reads heartbeat's UDP payloads out of a pcapng file of Ethernet frames.
+///
+/// | bytes | enhanced packet block |
+/// |---|---|
+/// | 4, 4 | type 6, length of the whole block |
+/// | 4, 8, 4, 4 | interface, time, captured bytes, bytes on the wire |
+/// | … | the frame |
+fn read_pcapng(path: &Path) -> Vec<Vec<u8>> {
+    const ENHANCED_PACKET: u32 = 6;
+    const FRAME: usize = 28;
     const ETHERNET_IP_UDP: usize = 14 + 20 + 8;
-    let bytes = std::fs::read(path).expect("tcpdump wrote its file");
+    const IPV4: [u8; 2] = [0x08, 0x00];
+    const UDP: u8 = 17;
+    const PORT: [u8; 2] = 694_u16.to_be_bytes();
+    let bytes = std::fs::read(path).expect("the capture wrote its file");
+    let number = |at: &[u8]| {
+        let four = at[..4].try_into().expect("four bytes");
+        u32::from_le_bytes(four)
+    };
     let mut payloads = Vec::new();
-    let mut rest = &bytes[FILE_HEADER..];
-    while rest.len() > RECORD_HEADER {
-        let length = u32::from_le_bytes(rest[8..12].try_into().expect("four bytes"));
-        let length = usize::try_from(length).expect("a frame is short");
-        let frame = &rest[RECORD_HEADER..][..length];
-        payloads.push(frame[ETHERNET_IP_UDP..].to_vec());
-        rest = &rest[RECORD_HEADER + length..];
+    let mut rest = bytes.as_slice();
+    while rest.len() >= 12 {
+        let length = usize::try_from(number(&rest[4..])).expect("a block is short");
+        let Some(block) = rest.get(..length) else {
+            break;
+        };
+        if number(block) == ENHANCED_PACKET {
+            let captured = usize::try_from(number(&block[20..])).expect("a frame is short");
+            let frame = &block[FRAME..FRAME + captured];
+            let is_heartbeat = frame.len() > ETHERNET_IP_UDP
+                && frame[12..14] == IPV4
+                && frame[23] == UDP
+                && frame[36..38] == PORT;
+            if is_heartbeat {
+                payloads.push(frame[ETHERNET_IP_UDP..].to_vec());
+            }
+        }
+        rest = &rest[length..];
     }
     payloads
 }

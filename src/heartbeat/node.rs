@@ -646,6 +646,8 @@ impl Node {
         if !self.check_generation(index, message, now) {
             return;
         }
+        // First, for an acknowledgement is addressed by it.
+        self.note_uuid(index, message);
         let arrival = if message.is_unsequenced() {
             Arrival::Late
         } else {
@@ -766,7 +768,6 @@ impl Node {
             return;
         }
         self.counters.received += 1;
-        self.note_uuid(index, message);
         let is_new = matches!(arrival, Arrival::New { .. } | Arrival::AfterManyLost);
         if message.kind() == "status" {
             self.link_heard(medium, index, now);

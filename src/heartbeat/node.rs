@@ -163,8 +163,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Begins: the first status messages go out, and what a crashed run left is stopped.
-    pub fn new(config: Config, identity: Identity, now: Now) -> (Self, Vec<Action>) {
+    /// Begins, with what messages say of the machine's load: the first status messages go out, and what a crashed run left is stopped.
+    pub fn new(config: Config, identity: Identity, load: &str, now: Now) -> (Self, Vec<Action>) {
         let mut random = Random::new(identity.seed);
         let links: Vec<String> = config
             .ha_cf
@@ -200,7 +200,7 @@ impl Node {
             last_status: now.at,
             outbox: Outbox::default(),
             peers,
-            load: "n/a".into(),
+            load: load.to_owned(),
             grace_until: now.at,
             counters: Counters::default(),
             actions: Vec::new(),

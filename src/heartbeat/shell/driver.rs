@@ -50,8 +50,7 @@ pub(super) fn run(config: Config, identity: Identity, outside: Outside<'_>) -> i
         exit: None,
     };
     let now = driver.now();
-    let (mut node, actions) = Node::new(config, identity, now);
-    node.set_load(&load());
+    let (mut node, actions) = Node::new(config, identity, &load(), now);
     driver.perform(actions);
     while driver.exit.is_none() {
         driver.turn(&mut node)?;

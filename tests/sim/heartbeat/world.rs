@@ -291,7 +291,7 @@ impl<'a> World<'a> {
         };
         machine.heard.fill((self.now, 0, 0));
         let now = machine.clock(self.now);
-        let (daemon, actions) = Node::new(machine.config.clone(), identity, now);
+        let (daemon, actions) = Node::new(machine.config.clone(), identity, "n/a", now);
         machine.node = Some(daemon);
         self.say(|| format!("n{node} starts, generation {}", identity.generation));
         self.act(node, actions);

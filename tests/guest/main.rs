@@ -35,7 +35,6 @@ const UNPROVEN_TOO: &str = "HALAB_TEST_UNPROVEN";
 const UNPROVEN: &[&str] = &[
     "exercise_03",
     "heartbeat",
-    "section_03",
     "a_mistake_costs_its_points",
     "replica_tools",
     "replica_ours_is_primary",

@@ -77,8 +77,10 @@ impl Setup {
     }
 
     async fn run(self) -> Ran {
-        let loader: Arc<dyn SourceLoader> =
-            Arc::new(Memory::new([("site.yml", self.playbook.as_str())]));
+        let loader: Arc<dyn SourceLoader> = Arc::new(Memory::new([
+            ("site.yml", self.playbook.as_str()),
+            ("again.yml", "- include_tasks: again.yml\n"),
+        ]));
         let inventory = Inventory::load(&["a,b,c".to_owned()], &*loader).expect("three hosts");
         let extra = Layer::default();
         let paths = ["site.yml".to_owned()];
@@ -207,6 +209,14 @@ async fn a_task_with_a_timeout_of_its_own_fails() {
         "task slow: a b c\n  a ok\n  b ok\n  c failed\n"
     );
     assert_eq!(ran.hosts["a"].asked()[0].0.timeout_ms, Some(7000));
+}
+
+#[tokio::test]
+async fn a_file_that_includes_itself_without_end_is_a_mistake() {
+    let setup = Setup::new("  tasks:\n  - include_tasks: again.yml\n");
+    let transcript = setup.run().await.transcript();
+    let problem = "problem `again.yml` is the 128th file included inside another";
+    assert_eq!(transcript.matches(problem).count(), 1, "{transcript}");
 }
 
 #[tokio::test]

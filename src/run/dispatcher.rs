@@ -40,6 +40,10 @@ use crate::report::reporter::Reporter;
 /// Events that may wait for the reporter; an executor with more to say waits.
 const EVENT_QUEUE: usize = 64;
 
+/// Includes inside includes. A file may include itself under a condition; one that does so
+/// without end is a mistake.
+const INCLUDES_DEEP_MAX: usize = 128;
+
 /// What was asked for besides the playbook.
 #[derive(Debug, Default)]
 pub struct Wishes {
@@ -885,7 +889,8 @@ impl<'run> Dispatcher<'run> {
             let Some(ended) = self.run_task(running, &work, &hosts).await? else {
                 continue;
             };
-            for included in self.load_included(&task, &ended).into_iter().rev() {
+            let found = self.load_included(&task, &ended, params.len());
+            for included in found.into_iter().rev() {
                 let mut inner = params.clone();
                 inner.push(included.params);
                 let tasks: Vec<Task> = included
@@ -922,7 +927,7 @@ impl<'run> Dispatcher<'run> {
         ended: &[Ended],
     ) {
         let mut slots = Vec::new();
-        for included in self.load_included(task, ended) {
+        for included in self.load_included(task, ended, slot.params.len()) {
             let mut params = slot.params.clone();
             params.push(included.params);
             let hosts: BTreeSet<String> = included.hosts.into_iter().collect();
@@ -939,7 +944,7 @@ impl<'run> Dispatcher<'run> {
     }
 
     /// Reads each included file once for all hosts that include it alike, and says so.
-    fn load_included(&mut self, task: &Arc<Task>, ended: &[Ended]) -> Vec<Included> {
+    fn load_included(&mut self, task: &Arc<Task>, ended: &[Ended], depth: usize) -> Vec<Included> {
         let mut groups: Vec<(Include, Vec<String>)> = Vec::new();
         for each in ended {
             for effect in &each.effects {
@@ -959,7 +964,19 @@ impl<'run> Dispatcher<'run> {
             };
             let folder = self.known.playbook_folder.clone();
             let loader = &*self.services.loader;
-            match playbook::load_included(&include.file, task, spec, &folder, loader) {
+            let read = if depth < INCLUDES_DEEP_MAX {
+                playbook::load_included(&include.file, task, spec, &folder, loader)
+            } else {
+                Err(vec![
+                    Diagnostic::error(format!(
+                        "`{}` is the {depth}th file included inside another",
+                        include.file
+                    ))
+                    .at(&spec.file.origin)
+                    .help("a file that includes itself needs a `when` that ends it"),
+                ])
+            };
+            match read {
                 Ok(mut steps) => {
                     if let Some(check) = &task.check {
                         for step in &mut steps {

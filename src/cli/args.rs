@@ -296,14 +296,22 @@ pub struct Ssh {
     #[arg(value_name = "VM")]
     pub machine: String,
     /// A command instead of a shell.
-    #[arg(last = true, value_name = "CMD")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
     pub command: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct Shell {
     /// A command instead of a shell.
-    #[arg(last = true, value_name = "CMD")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
     pub command: Vec<String>,
 }
 

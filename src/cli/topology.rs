@@ -654,14 +654,15 @@ pub fn internal_hold(settings: &Settings, args: &args::InternalHold) -> anyhow::
             let address = address.parse().context("the address is none")?;
             offer::offer(holder()?, address, Path::new(file))?;
         }
-        ["greet", seconds, addresses @ ..] => {
+        ["greet", parent, seconds, addresses @ ..] => {
+            let parent = parent.parse().context("the parent is no process number")?;
             let addresses = addresses
                 .iter()
                 .map(|address| address.parse())
                 .collect::<Result<Vec<_>, _>>()
                 .context("an address is none")?;
             let patience = Duration::from_secs(seconds.parse().context("the deadline is none")?);
-            netns::await_greetings(holder()?, patience, &addresses)?;
+            netns::await_greetings(holder()?, parent, patience, &addresses)?;
         }
         _ => anyhow::bail!("this is for halab's own use"),
     }

@@ -891,7 +891,7 @@ impl Lab {
             .map(|machine| self.topology.address_for_client(machine).to_string());
         let output = Command::new(&self.halab[0])
             .args(&self.halab[1..])
-            .args(["internal-hold", "greet"])
+            .args(["internal-hold", "greet", &std::process::id().to_string()])
             .arg(GREETING_DEADLINE_SECONDS.to_string())
             .args(addresses)
             .stdin(Stdio::null())

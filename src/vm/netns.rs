@@ -368,12 +368,7 @@ pub fn launch(holder: Holder, parent: i32, log: &Path, words: &[String]) -> Resu
         .map_err(run)?;
     let _ = setsid();
     holder.enter_with_children()?;
-    // After the entry: whoever gains rights, as in a user namespace, loses the signal.
-    set_pdeathsig(Signal::SIGKILL).map_err(|error| run(error.into()))?;
-    if getppid() != Pid::from_raw(parent) {
-        // It ended before the signal was asked for.
-        return Err(run(io::Error::other("the command it works for has ended")));
-    }
+    end_with(Pid::from_raw(parent)).map_err(run)?;
     Command::new(&words[0])
         .args(&words[1..])
         .stdin(Stdio::null())
@@ -382,6 +377,17 @@ pub fn launch(holder: Holder, parent: i32, log: &Path, words: &[String]) -> Resu
         .spawn()
         .map(drop)
         .map_err(run)
+}
+
+/// Ends this process with the one it works for. To be asked for after entering the lab: whoever
+/// gains rights, as in a user namespace, loses the signal.
+fn end_with(parent: Pid) -> io::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() != parent {
+        // It ended before the signal was asked for.
+        return Err(io::Error::other("the command it works for has ended"));
+    }
+    Ok(())
 }
 
 /// `internal-enter -- CMD…`: runs a command as the client machine and returns its exit status.
@@ -423,7 +429,9 @@ pub fn run_inside(holder: Holder, words: &[String]) -> Result<u8, NetnsError> {
 /// `internal-connect ADDRESS PORT`: connects inside the lab and sends the socket over standard
 /// output, as ssh's `ProxyUseFdpass` wants it.
 pub fn connect_and_hand_over(holder: Holder, address: SocketAddrV4) -> Result<(), NetnsError> {
+    let parent = getppid();
     holder.enter_network()?;
+    end_with(parent).map_err(NetnsError::Enter)?;
     let stream = connect_inside(address)?;
     let descriptors = [stream.as_raw_fd()];
     sendmsg::<()>(
@@ -442,13 +450,16 @@ fn connect_inside(address: SocketAddrV4) -> Result<TcpStream, NetnsError> {
         .map_err(|source| NetnsError::Connect { address, source })
 }
 
-/// `internal-hold greet SECONDS ADDRESS…`: returns once an SSH server greets at each address.
+/// `internal-hold greet PARENT SECONDS ADDRESS…`: returns once an SSH server greets at each address.
+/// Ends with the process it works for: it may wait for a machine that is gone, inside the lab.
 pub fn await_greetings(
     holder: Holder,
+    parent: i32,
     deadline: Duration,
     addresses: &[Ipv4Addr],
 ) -> Result<(), NetnsError> {
     holder.enter_network()?;
+    end_with(Pid::from_raw(parent)).map_err(NetnsError::Enter)?;
     let end = Instant::now() + deadline;
     thread::scope(|scope| {
         let waits: Vec<_> = addresses

@@ -28,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             cut_save,
         ),
         trial("a_launcher_ends_with_its_command", orphan),
+        trial("a_wait_inside_the_lab_ends_with_its_command", waiting),
         trial("a_crashed_machine_is_shown_and_up_mends_it", crash),
     ]
 }
@@ -201,6 +202,37 @@ fn orphan() {
     wait_until("its command's launcher does it", || mark.exists());
 }
 
+/// A wait for a machine that is frozen lasts; the command it works for is killed.
+fn waiting() {
+    let lab = Lab::new("waiting");
+    lab.halab(["up"]).success();
+    lab.halab(["fault", "pause", "saisp-vm-2"]).success();
+    let holder = status(&lab)["holder_pid"].as_i64().expect("the lab is up");
+    let network = network_of(holder).expect("the holder has a network");
+    let halab = lab.command([""; 0]);
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .args(["-c", "\"$0\" internal-hold greet $$ 3000 10.0.0.20; true"])
+        .arg(halab.get_program())
+        .stdout(Stdio::null());
+    for (name, value) in halab.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    let mut shell = shell.spawn().expect("a shell");
+    let waits = || {
+        let found = processes_in(&network);
+        found.iter().any(|words| words.contains("greet"))
+    };
+    wait_until("it waits inside the lab", waits);
+    shell.kill().expect("it runs");
+    shell.wait().expect("it was started");
+    wait_until("its wait is over", || !waits());
+    lab.halab(["fault", "resume", "saisp-vm-2"]).success();
+}
+
 fn crash() {
     let lab = Lab::new("crash");
     lab.halab(["up"]).success();
@@ -261,9 +293,12 @@ fn network_of(pid: i64) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/ns/net")).ok()
 }
 
-fn processes_in(network: &PathBuf) -> BTreeSet<i64> {
+/// Their numbers and words.
+fn processes_in(network: &PathBuf) -> BTreeSet<String> {
+    let words = |pid| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     processes()
         .filter(|pid| network_of(*pid).as_ref() == Some(network))
+        .map(|pid| format!("{pid} {}", String::from_utf8_lossy(&words(pid))))
         .collect()
 }
 

@@ -100,29 +100,21 @@ fn age(stat: &str, uptime: &str) -> Option<Duration> {
     ))
 }
 
-/// Tells whether a process is there, be it on its way out. One that has ended with its last
-/// thread is not: it holds nothing, and whoever should take note of its end may take seconds.
-fn is_there(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !is_empty(&stat))
-}
-
-/// Reads from `/proc/PID/stat` that no thread is left but a first one that has ended.
-fn is_empty(stat: &str) -> bool {
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    // The number of threads is word 20 of the line, word 18 after the name.
-    is_dead(stat) && after_name.split_whitespace().nth(17) == Some("1")
-}
-
-/// Tells whether a process has no thread any more that does anything. For one with a single
-/// thread: others may outlive the first, which is all that is looked at.
+/// Tells whether a process has ended with its last thread: it holds nothing any more, and whoever
+/// should take note of its end may take seconds.
 pub fn has_ended(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| is_dead(&stat))
 }
 
-/// Reads the state in `/proc/PID/stat`: ended and not yet taken note of, or being taken apart.
+/// Reads from `/proc/PID/stat` that no thread is left but a first one that has ended, or that is
+/// being taken apart.
 fn is_dead(stat: &str) -> bool {
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    matches!(after_name.split_whitespace().next(), Some("Z" | "X"))
+    let mut words = after_name.split_whitespace();
+    let state = words.next();
+    // The number of threads is word 20 of the line.
+    let threads = words.nth(16);
+    matches!(state, Some("Z" | "X")) && matches!(threads, Some("0" | "1"))
 }
 
 /// Kills processes and waits until they are gone: with their last thread, for until then they
@@ -153,7 +145,7 @@ pub fn wait_for_end(pids: &[i32], deadline: Duration) -> io::Result<()> {
 /// Waits for the end of a process; tells whether it came in time.
 pub fn ends_within(pid: i32, patience: Duration) -> bool {
     let end = Instant::now() + patience;
-    while is_there(pid) {
+    while !has_ended(pid) {
         if Instant::now() >= end {
             return false;
         }
@@ -242,7 +234,9 @@ mod tests {
         }
         child.wait().expect("its end was kept");
         assert!(has_ended(pid));
-        assert!(is_dead("7 (a) Z) Z 1 0") && !is_dead("7 (a) Z) S 1 0"));
+        let rest = format!("{} 1 0", ["0"; 16].join(" "));
+        assert!(is_dead(&format!("7 (a) Z) Z {rest}")));
+        assert!(!is_dead(&format!("7 (a) Z) S {rest}")));
     }
 
     #[test]
@@ -253,8 +247,8 @@ mod tests {
                 ["0"; 16].join(" ")
             )
         };
-        assert!(is_empty(&stat("Z", "1")) && is_empty(&stat("X", "1")));
-        assert!(!is_empty(&stat("Z", "2")) && !is_empty(&stat("S", "1")));
+        assert!(is_dead(&stat("Z", "1")) && is_dead(&stat("X", "0")));
+        assert!(!is_dead(&stat("Z", "2")) && !is_dead(&stat("S", "1")));
         let child = std::process::Command::new("true").spawn().expect("runs");
         let pid = i32::try_from(child.id()).expect("a process number");
         // Nobody takes note of its end.

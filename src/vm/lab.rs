@@ -348,7 +348,7 @@ impl Lab {
         let holder = self.start_holder()?;
         let keys = self.throwaway_keys()?;
         let mut tasks = self.tasks(&record, &keys, Beginning::Boot)?;
-        let offer = self.offer(ingredients)?;
+        let offer = self.offer(ingredients, progress);
         for task in &mut tasks {
             task.take = offer.as_ref().map(Offer::script);
         }
@@ -365,13 +365,14 @@ impl Lab {
         Ok(())
     }
 
-    /// Offers the agent where the machines see the client.
-    fn offer(&self, ingredients: &Ingredients) -> Result<Option<Offer>, LabError> {
-        let client = self.topology.client_address();
-        let (Some(agent), Some(client)) = ((ingredients.agent)(), client) else {
-            return Ok(None);
-        };
-        Ok(Some(Offer::begin(&self.halab, &agent, client)?))
+    /// Offers the agent where the machines see the client. Without it they get it with the first
+    /// task.
+    fn offer(&self, ingredients: &Ingredients, progress: &dyn Progress) -> Option<Offer> {
+        let client = self.topology.client_address()?;
+        let agent = (ingredients.agent)()?;
+        Offer::begin(&self.halab, &agent, client)
+            .inspect_err(|error| progress.note(&format!("the agent is not offered: {error}")))
+            .ok()
     }
 
     /// Gives the clean state's layers names that no other build of it has, for they will lie

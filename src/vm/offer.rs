@@ -60,17 +60,18 @@ impl Offer {
             .map_err(failed)?;
         let mut line = String::new();
         let stdout = child.stdout.take().expect("stdout is piped");
-        let read = BufReader::new(stdout).read_line(&mut line);
+        let read = BufReader::new(stdout).read_line(&mut line).map_err(failed);
         let mut offer = Self {
             child,
             at: SocketAddrV4::new(address, 0),
             program: program.clone(),
         };
-        let port = read.map_err(failed)?;
-        let port = line.trim().parse().ok().filter(|_| port > 0);
-        offer
-            .at
-            .set_port(port.ok_or_else(|| failed(io::Error::other("it did not start")))?);
+        read?;
+        let port = line
+            .trim()
+            .parse()
+            .map_err(|_| io::Error::other("it did not start"));
+        offer.at.set_port(port.map_err(failed)?);
         Ok(offer)
     }
 
@@ -86,12 +87,14 @@ impl Offer {
         let (address, port) = (self.at.ip(), self.at.port());
         // The network may come up after everything else has.
         format!(
-            "mkdir -p {folder} && cd {folder} && tries=20
-until timeout 60 bash -c 'cat < /dev/tcp/{address}/{port}' > {name}.new || [ $tries = 0 ]; do
+            "( mkdir -p {folder} && cd {folder} || exit
+tries=20
+until timeout 10 bash -c 'cat < /dev/tcp/{address}/{port}' > {name}.new || [ $tries = 0 ]; do
   sleep 0.5; tries=$((tries - 1))
 done
 [ \"$(sha256sum < {name}.new)\" = '{sha256}  -' ] && chmod 755 {name}.new &&
-  mv -f {name}.new {name} && ln -sfn {name} {link} || rm -f {name}.new"
+  mv -f {name}.new {name} && ln -sfn {name} {link} || rm -f {name}.new )
+:"
         )
     }
 }

@@ -1,11 +1,9 @@
 //! One guest that takes shell scripts: a lab's director, or a machine of the developer's.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::programs::program;
-use super::{Finished, Lab};
+use super::{Finished, Lab, finish_with};
 
 /// Names a command that runs a shell command on some Debian guest as root, such as
 /// `ssh root@guest`; then no lab is started.
@@ -43,7 +41,7 @@ impl Guest {
     }
 
     fn feed(&self, remote: &str, input: &[u8]) -> Finished {
-        let mut command = match self {
+        let command = match self {
             Self::Given(words) => {
                 let mut command = Command::new(&words[0]);
                 command.args(&words[1..]).arg(remote);
@@ -51,28 +49,9 @@ impl Guest {
             }
             Self::OfLab(lab) => lab.command(["ssh", "saisp-vm-1", "--", remote]),
         };
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("failed to start {command:?}: {error}"));
-        let mut stdin = child.stdin.take().expect("stdin is piped");
-        let input = input.to_vec();
-        // A script may say much before it is read to its end.
-        let writer = std::thread::spawn(move || stdin.write_all(&input));
-        let output = child.wait_with_output().expect("the child was started");
-        let written = writer.join().expect("the writer does not panic");
-        let mut finished = Finished {
+        Finished {
             command: remote.to_owned(),
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        };
-        if let Err(error) = written {
-            let _ = write!(finished.stderr, "\nfailed to write the script: {error}");
+            ..finish_with(command, input)
         }
-        finished
     }
 }

@@ -178,14 +178,17 @@ pub(crate) fn finish_with(mut command: Command, input: &[u8]) -> Finished {
     let mut stdin = child.stdin.take().expect("stdin is piped");
     let input = input.to_vec();
     // The command may say much before it has read all.
-    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let writer = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().expect("the child was started");
-    writer.join().expect("the writer does not panic");
+    let mut stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    if let Err(error) = writer.join().expect("the writer does not panic") {
+        stderr.extend(["\nfailed to write its input: ", &error.to_string()]);
+    }
     Finished {
         command: shown,
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        stderr,
     }
 }
 

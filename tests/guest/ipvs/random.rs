@@ -20,15 +20,16 @@ const MARK: usize = 10_001;
 const CLEAN: &str = "-C\n--stop-daemon master\n--stop-daemon backup\n--set 900 120 300";
 /// `restore PROGRAM FILE` gives the lines to `-R`, a new run after each start of a sync daemon: the
 /// kernel gives no answer when it stops one whose thread never ran, and the real ipvsadm, which
-/// reads the next line at once, waits for it for ever. The pause lets the thread run.
+/// reads the next line at once, waits for it for ever. The pause lets the thread run; should it
+/// not, the run ends instead of the wait.
 const RESTORE: &str = r#"
 restore() {
   local code=0 part
-  [[ $(<"$2") == *--start-daemon* ]] || { "$1" -R < "$2"; return; }
+  [[ $(<"$2") == *--start-daemon* ]] || { timeout 300 "$1" -R < "$2"; return; }
   rm -f /opt/halab-test/part.*
   awk -v part=/opt/halab-test/part. '{ print > (part (1000 + n)) } /--start-daemon/ { close(part (1000 + n)); n++ }' "$2"
   for part in /opt/halab-test/part.*; do
-    "$1" -R < "$part" || code=$?
+    timeout 300 "$1" -R < "$part" || code=$?
     sleep 0.1
   done
   return $code

@@ -142,7 +142,6 @@ fn killed_daemon() {
     pair.on(
         0,
         "mount /dev/drbd0 /mnt/replica
-         systemctl set-property --runtime halab-replica-r0 MemoryLow=0 2> /dev/null || true
          kill -STOP \"$(systemctl show -p MainPID --value halab-replica-r0)\"",
     );
     pair.on(1, "becomes 'cs:WFConnection'; insist primary r0");

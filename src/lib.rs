@@ -14,11 +14,12 @@
 //! ```
 //!
 //! `halab` ([`cli`]) reads a topology ([`vm`]) and playbooks ([`playbook`]), decides what runs
-//! where ([`run`]), and sends tasks to hosts ([`remote`]). `halab-agent` (`agent`) is
-//! given to machines when they first boot, else uploaded over SSH, started once a connection, and
-//! runs the tasks inside the guest. What both must agree on stands between them: [`base::wire`] (the messages) and [`task`] (the modules, their
-//! arguments, and the pure plans from what is there to what is wanted). Both watch the wire with
-//! [`capture`]: `halab capture` on the lab's networks, the module `packet_check` on a host.
+//! where ([`run`]), and sends tasks to hosts ([`remote`]). `halab-agent` (`agent`) is given to
+//! machines when they first boot, else uploaded over SSH, started once a connection, and runs the
+//! tasks inside the guest. What both must agree on stands between them: [`base::wire`] (the
+//! messages) and [`task`] (the modules, their arguments, and the pure plans from what is there to
+//! what is wanted). Both watch the wire with [`capture`]: `halab capture` on the lab's networks,
+//! the module `packet_check` on a host.
 //!
 //! # Pure cores, thin shells
 //!

@@ -31,6 +31,7 @@ const SHELLS: &[&str] = &[
     "src/ipvs/command.rs",
     "src/ipvs/name_service.rs",
     "src/ipvs/socket.rs",
+    "src/ipvs/sockopt.rs",
     "src/vm/progress.rs",
     "src/cli/hosts.rs",
     "src/cli/playbook.rs",

@@ -26,3 +26,5 @@ mod popt;
 pub mod refusal;
 #[cfg(feature = "agent")]
 pub mod socket;
+#[cfg(feature = "agent")]
+mod sockopt;

@@ -20,6 +20,7 @@ use super::model::{
     Change, Daemon, DestinationEntry, Info, Service, ServiceEntry, ServiceId, Statistics, Timeouts,
 };
 use super::refusal::{Operation, Refusal};
+use super::sockopt::Entries;
 
 /// Requests in one send. Should all be refused, the answers (under 1.5 KiB each as the
 /// kernel counts) still fit the socket's default buffer of 208 KiB.
@@ -125,9 +126,25 @@ impl IpvsSocket {
                 Ok(())
             },
         )?;
+        // Counters are told by netlink alone in full width.
+        let entries = (counters == Counters::Skipped)
+            .then(Entries::open)
+            .flatten();
         services
             .into_iter()
-            .map(|found| self.with_destinations(found, counters))
+            .map(|found| {
+                let fast = entries
+                    .as_ref()
+                    .and_then(|entries| entries.destinations(found.0.id));
+                match fast {
+                    Some(destinations) => Ok(ServiceEntry {
+                        service: found.0,
+                        statistics: found.1,
+                        destinations,
+                    }),
+                    None => self.with_destinations(found, counters),
+                }
+            })
             .collect()
     }
 

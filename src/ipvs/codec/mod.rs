@@ -23,6 +23,7 @@
 
 mod decode;
 mod encode;
+pub mod entries;
 mod number;
 
 use netlink_packet_core::NetlinkBuffer;

@@ -289,8 +289,8 @@ impl View {
     fn summary_lines(&self, summary: &Summary, interfaces: &str) -> Vec<Line> {
         let mut lines = vec![Line::new()];
         let text = format!(
-            "── {} frames, {}, in {} on {interfaces} ",
-            summary.frames,
+            "── {}, {}, in {} on {interfaces} ",
+            frames(summary.frames),
             bytes(summary.bytes),
             seconds(summary.seconds)
         );
@@ -304,8 +304,8 @@ impl View {
             lines.push(Line::new().add(
                 Paint::Red,
                 format!(
-                    "! the kernel had no room for {} frames: what follows is not whole",
-                    summary.dropped
+                    "! the kernel had no room for {}: what follows is not whole",
+                    frames(summary.dropped)
                 ),
             ));
         }
@@ -338,9 +338,9 @@ impl View {
             lines.push(Line::new().add(
                 Paint::Dim,
                 format!(
-                    "    {:<24} {ends}{} frames, {}",
+                    "    {:<24} {ends}{}, {}",
                     other.what,
-                    other.frames,
+                    frames(other.frames),
                     bytes(other.bytes)
                 ),
             ));
@@ -625,6 +625,13 @@ fn seconds(seconds: f64) -> String {
     }
 }
 
+fn frames(count: u64) -> String {
+    match count {
+        1 => "1 frame".to_owned(),
+        _ => format!("{count} frames"),
+    }
+}
+
 fn bytes(bytes: u64) -> String {
     const KIB: u64 = 1024;
     match bytes {
@@ -689,6 +696,19 @@ mod tests {
     answered after 5.0 ms (median), 5.0 ms to 5.0 ms, 99 % within 5.0 ms
 ARP  10.0.0.1 is answered for by director (52:54:00:00:01:00), nobody else";
         assert_eq!(lines(100, false).join("\n"), expected);
+    }
+
+    #[test]
+    fn one_frame_is_said_of_one() {
+        let (_, _, summary) = explained(&[arp_question(CLIENT, VIP)]);
+        let style = Style {
+            width: 100,
+            colour: false,
+        };
+        let first = View::new(style).summary(&summary, "br0");
+        let head = first.iter().find(|line| line.starts_with("──"));
+        let head = head.expect("a heading");
+        assert!(head.starts_with("── 1 frame, "), "{head}");
     }
 
     #[test]

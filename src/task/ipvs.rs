@@ -166,6 +166,9 @@ const SERVER_FIELDS: &[&str] = &[
     "tunnel_checksum",
 ];
 
+/// What the modules have beside a service's or a server's own.
+const MODULE_FIELDS: &[&str] = &["services", "exclusive", "state"];
+
 /// Other names inside lists, as the modules' own arguments have them.
 const ALIASES: &[(&str, &str)] = &[
     ("service", "address"),
@@ -182,18 +185,22 @@ fn aliases(name: &str) -> impl Iterator<Item = &'static str> {
     of_name.map(|(_, alias)| *alias)
 }
 
+/// Returns the name under which one of the known is asked for.
+fn canonical(name: &str, known: &[&[&'static str]]) -> Option<&'static str> {
+    let names = || known.iter().copied().flatten().copied();
+    names().find(|one| *one == name).or_else(|| {
+        let mut of_alias = ALIASES.iter().filter(|(_, alias)| *alias == name);
+        of_alias.find_map(|(of, _)| names().find(|one| one == of))
+    })
+}
+
 /// Reads the arguments of `lvs_service`.
 pub fn wanted_service(args: &Map<String, Value>) -> Result<Wanted, ArgumentError> {
-    let fields = Fields {
-        within: Within::Module("lvs_service"),
-        map: args,
-    };
+    let fields = Fields::of_module("lvs_service", args);
     if let Some(list) = fields.get("services") {
-        let services = fields.dicts("services", list)?;
-        let services = services.iter().map(|fields| {
-            fields.only(&[SERVICE_ID_FIELDS, SERVICE_FIELDS])?;
-            service_with_servers(fields)
-        });
+        let services = fields
+            .dicts("services", list, &[SERVICE_ID_FIELDS, SERVICE_FIELDS])?
+            .map(|fields| service_with_servers(&fields?));
         let others = if fields.flag("exclusive")?.unwrap_or(false) {
             Others::Delete
         } else {
@@ -209,10 +216,7 @@ pub fn wanted_service(args: &Map<String, Value>) -> Result<Wanted, ArgumentError
 
 /// Reads the arguments of `lvs_server`.
 pub fn wanted_server(args: &Map<String, Value>) -> Result<Wanted, ArgumentError> {
-    let fields = Fields {
-        within: Within::Module("lvs_server"),
-        map: args,
-    };
+    let fields = Fields::of_module("lvs_server", args);
     let service = service_id(&fields)?;
     let server = destination(&fields, service)?;
     if fields.text("state")?.as_deref() == Some("absent") {
@@ -253,7 +257,9 @@ fn address_and_port(
     argument: &str,
     text: &str,
 ) -> Result<(IpAddr, Option<u16>), ArgumentError> {
-    if let Ok(address) = text.parse::<IpAddr>() {
+    // One colon alone is before a port: no need to try it as an address first.
+    let is_plain = text.bytes().filter(|byte| *byte == b':').count() != 1;
+    if is_plain && let Ok(address) = text.parse::<IpAddr>() {
         return Ok((address, None));
     }
     let both = text.parse::<SocketAddr>().map_err(|_| {
@@ -275,8 +281,8 @@ fn service_with_servers<'a>(fields: &'a Fields<'a>) -> Result<WantedService, Arg
         });
     };
     let mut servers: Vec<Destination> = Vec::new();
-    for fields in fields.dicts("servers", list)? {
-        fields.only(&[SERVER_FIELDS])?;
+    for fields in fields.dicts("servers", list, &[SERVER_FIELDS])? {
+        let fields = fields?;
         let server = destination(&fields, service.id)?;
         if servers.iter().any(|other| other.id == server.id) {
             let DestinationId { address, port } = server.id;
@@ -456,7 +462,9 @@ fn tunnel(fields: &Fields<'_>) -> Result<Tunnel, ArgumentError> {
 /// the types before.
 struct Fields<'a> {
     within: Within<'a>,
-    map: &'a Map<String, Value>,
+    /// By their own names, whatever alias was written. There are few: to look through them is
+    /// less than to hash one name.
+    values: Vec<(&'static str, &'a Value)>,
 }
 
 /// A place in the arguments; it becomes text only in a message.
@@ -480,11 +488,53 @@ impl fmt::Display for Within<'_> {
 }
 
 impl<'a> Fields<'a> {
+    /// The arguments of a whole module, whose names were checked before.
+    fn of_module(name: &'static str, args: &'a Map<String, Value>) -> Self {
+        let known = &[
+            SERVICE_ID_FIELDS,
+            SERVICE_FIELDS,
+            SERVER_FIELDS,
+            MODULE_FIELDS,
+        ];
+        let values = args
+            .iter()
+            .filter_map(|(name, value)| Some((canonical(name, known)?, value)));
+        Self {
+            within: Within::Module(name),
+            values: values.collect(),
+        }
+    }
+
+    /// Refuses names that are in none of the lists.
+    fn of_item(
+        within: Within<'a>,
+        map: &'a Map<String, Value>,
+        known: &[&[&'static str]],
+    ) -> Result<Self, ArgumentError> {
+        let mut values: Vec<(&'static str, &'a Value)> = Vec::with_capacity(map.len());
+        for (written, value) in map {
+            let Some(name) = canonical(written, known) else {
+                let names = known.iter().copied().flatten().copied();
+                let names = names.clone().chain(names.flat_map(aliases));
+                return Err(ArgumentError::Unknown {
+                    within: within.to_string(),
+                    name: written.clone(),
+                    near: nearest(written, names).map(str::to_owned),
+                });
+            };
+            if values.iter().any(|(other, _)| *other == name) {
+                return Err(ArgumentError::Rule(format!(
+                    "{within}: '{name}' is there under two names"
+                )));
+            }
+            values.push((name, value));
+        }
+        Ok(Self { within, values })
+    }
+
     fn get(&self, name: &str) -> Option<&'a Value> {
-        let value = self.map.get(name);
-        value
-            .or_else(|| aliases(name).find_map(|alias| self.map.get(alias)))
-            .filter(|value| !value.is_null())
+        let found = self.values.iter().find(|(known, _)| *known == name)?;
+        Some(found.1).filter(|value| !value.is_null())
     }
 
     fn text(&self, name: &str) -> Result<Option<Cow<'a, str>>, ArgumentError> {
@@ -529,39 +579,27 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn dicts(&'a self, name: &'static str, list: &'a Value) -> Result<Vec<Self>, ArgumentError> {
+    fn dicts(
+        &'a self,
+        name: &'static str,
+        list: &'a Value,
+        known: &'a [&'a [&'static str]],
+    ) -> Result<impl Iterator<Item = Result<Self, ArgumentError>>, ArgumentError> {
         let Some(items) = list.as_array() else {
             return Err(self.wrong(name, &shown(list), "a list of mappings"));
         };
-        let of_item = |(index, item): (usize, &'a Value)| match item {
-            Value::Object(map) => Ok(Self {
-                within: Within::Item {
+        let item = move |(index, item): (usize, &'a Value)| match item {
+            Value::Object(map) => {
+                let within = Within::Item {
                     of: &self.within,
                     list: name,
                     index,
-                },
-                map,
-            }),
+                };
+                Self::of_item(within, map, known)
+            }
             other => Err(self.wrong(name, &shown(other), "a mapping")),
         };
-        items.iter().enumerate().map(of_item).collect()
-    }
-
-    /// Refuses names that are in none of the lists.
-    fn only(&self, known: &[&[&'static str]]) -> Result<(), ArgumentError> {
-        let names = || known.iter().copied().flatten().copied();
-        let is_known = |name: &str| {
-            let mut of_alias = ALIASES.iter().filter(|(_, alias)| *alias == name);
-            names().any(|one| one == name) || of_alias.any(|(of, _)| names().any(|one| one == *of))
-        };
-        match self.map.keys().find(|name| !is_known(name)) {
-            None => Ok(()),
-            Some(name) => Err(ArgumentError::Unknown {
-                within: self.within.to_string(),
-                name: name.clone(),
-                near: nearest(name, names().chain(names().flat_map(aliases))).map(str::to_owned),
-            }),
-        }
+        Ok(items.iter().enumerate().map(item))
     }
 
     fn wrong(&self, name: &str, found: &str, expected: &str) -> ArgumentError {
@@ -717,6 +755,10 @@ mod tests {
             (
                 json!({"service": "10.0.0.1:80", "servers": [{"server": "10.0.0.2", "wieght": 3}]}),
                 "lvs_service.servers[0]: 'wieght' is not known; did you mean 'weight'?",
+            ),
+            (
+                json!({"service": "10.0.0.1:80", "servers": [{"server": "10.0.0.2", "address": "10.0.0.3"}]}),
+                "lvs_service.servers[0]: 'server' is there under two names",
             ),
             (
                 json!({"service": "10.0.0.1:80", "servers": [{"server": "10.0.0.2:81"}]}),

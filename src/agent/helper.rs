@@ -120,7 +120,7 @@ pub fn serve_once(user: &str) -> Result<(), HelperError> {
         .ok_or(HelperError::NoTask)?;
     let lifeline = Arc::new(Lifeline::of_helper());
     let id = request.id;
-    let result = perform(request, body, &lifeline);
+    let result = perform(request, body, &lifeline, &mut None);
     let reply = TaskReply { id, result };
     let frame = frame::encode(&reply, &[])?;
     io::stdout().write_all(&frame).map_err(HelperError::Pipe)

@@ -164,8 +164,11 @@ impl Desk {
         let spawned = thread::Builder::new()
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                let result = perform(request, body, &lifeline);
+                let mut left = None;
+                let result = perform(request, body, &lifeline, &mut left);
                 desk.answer(id, result);
+                // Nobody waits until a large task is taken apart.
+                drop(left);
             });
         if let Err(error) = spawned {
             let why = format!("failed to start a thread: {error}");
@@ -258,16 +261,18 @@ fn set_clock(unix_ns: u64) -> Map<String, Value> {
     }
 }
 
-/// Runs one module and returns its result, whatever happens in it.
+/// Runs one module and returns its result, whatever happens in it; what the module was given
+/// stays in `left`.
 pub(super) fn perform(
     request: TaskRequest,
     body: Vec<u8>,
     lifeline: &Arc<Lifeline>,
+    left: &mut Option<Work>,
 ) -> Map<String, Value> {
     let name = request.module.clone();
     let attempt = AssertUnwindSafe(|| match &request.become_user {
         Some(user) => helper::run_as(user, &request, &body, lifeline),
-        None => run_module(request, body, lifeline),
+        None => run_module(request, body, lifeline, left),
     });
     match catch_unwind(attempt) {
         Ok(Ok(result)) => result,
@@ -285,6 +290,7 @@ fn run_module(
     mut request: TaskRequest,
     body: Vec<u8>,
     lifeline: &Arc<Lifeline>,
+    left: &mut Option<Work>,
 ) -> Result<Map<String, Value>, ModuleError> {
     let refuse = |why: String| ModuleError::Refused(crate::task::outcome::Refusal::new(why));
     let name = &request.module;
@@ -295,6 +301,6 @@ fn run_module(
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         refuse(problems.join("; "))
     })?;
-    let work = Work::new(&request, args, body, Arc::clone(lifeline));
-    Ok(module(&work)?.into_result(request.diff))
+    let work = left.insert(Work::new(&request, args, body, Arc::clone(lifeline)));
+    Ok(module(work)?.into_result(request.diff))
 }

@@ -93,7 +93,11 @@ impl Decoder {
                 frame: length,
             });
         }
-        let head = serde_json::from_slice(&content[..head_length])?;
+        // Text that is known to be UTF-8 as a whole need not be looked at string by string.
+        let head = match std::str::from_utf8(&content[..head_length]) {
+            Ok(head) => serde_json::from_str(head),
+            Err(_) => serde_json::from_slice(&content[..head_length]),
+        }?;
         let body = content[head_length..].to_vec();
         self.taken += 4 + length;
         Ok(Some((head, body)))

@@ -46,6 +46,11 @@ pub(super) fn ten_thousand_servers(guest: &Guest) {
             1.0,
         ),
         (
+            "declared: nothing to do / set up by theirs -R",
+            of("ours declarative, nothing to do:") / of("theirs -R:"),
+            0.1,
+        ),
+        (
             "declared: nothing to do / set up",
             of("ours declarative, nothing to do:") / of("ours declarative, set up:"),
             0.1,

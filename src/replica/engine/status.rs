@@ -4,6 +4,7 @@ use super::core::Engine;
 use super::resync::Pace;
 use crate::replica::control::{Counters, Progress, Status};
 use crate::replica::fields::wide;
+use crate::replica::generation::Generations;
 use crate::replica::state::Connection;
 
 /// KiB of a block.
@@ -12,8 +13,7 @@ const BLOCK_KIB: u64 = 4;
 impl Engine {
     pub fn status(&self) -> Status {
         let state = self.state;
-        let generations = self.disk.as_ref().map_or([0; 4], |backing| {
-            let generations = backing.superblock.generations;
+        let generations = self.generations().map_or([0; 4], |generations| {
             [
                 generations.current.0,
                 generations.bitmap.0,
@@ -50,6 +50,12 @@ impl Engine {
             net_settings,
             last_trouble: self.last_trouble.clone(),
         }
+    }
+
+    /// The data's generations, while a disk is attached.
+    pub fn generations(&self) -> Option<Generations> {
+        let backing = self.disk.as_ref()?;
+        Some(backing.superblock.generations)
     }
 
     fn counted(&self) -> Counters {

@@ -18,7 +18,7 @@ use halab::replica::establish::LinkId;
 use halab::replica::fields::{SECTOR, narrow, wide};
 use halab::replica::generation::{Generation, Generations};
 use halab::replica::layout::{Flags, PAGE, Superblock};
-use halab::replica::message::{BareKind, Packet, ReplicationProtocol};
+use halab::replica::message::{BareKind, Packet, ReplicationProtocol, Socket};
 use halab::replica::settings::{DiskSettings, MetaDisk, Names, NetSettings};
 use halab::replica::state::{Connection, Disk, Role};
 
@@ -127,6 +127,9 @@ pub(crate) struct World {
     /// Nothing passes; TCP sends it again when it does.
     partition: bool,
     held: Vec<(usize, Happening)>,
+    /// Whose acknowledgements are kept back, as by a full queue.
+    silenced: Option<usize>,
+    kept_back: Vec<(LinkId, Packet)>,
     delay_max: u64,
     pub(crate) oracle: Oracle,
     next_tag: u64,
@@ -148,6 +151,13 @@ fn net(node: usize, world: &World) -> NetSettings {
         verify_algorithm: "crc32c".to_owned(),
         ..NetSettings::new(address(node), address(1 - node))
     }
+}
+
+/// Whether a history of its own began between two moments.
+fn began_a_generation(before: Option<Generations>, after: Option<Generations>) -> bool {
+    before.zip(after).is_some_and(|(before, after)| {
+        !before.current.same(after.current) && before.current.same(after.bitmap)
+    })
 }
 
 impl World {
@@ -200,6 +210,8 @@ impl World {
             nodes,
             partition: false,
             held: Vec::new(),
+            silenced: None,
+            kept_back: Vec::new(),
             delay_max,
             oracle: Oracle::new(sectors, protocol == ReplicationProtocol::C),
             next_tag: 1,
@@ -379,6 +391,16 @@ impl World {
         }
     }
 
+    /// Keeps back what a node sends on the meta connection, or lets all of it go.
+    pub(crate) fn silence(&mut self, node: usize, on: bool) {
+        self.silenced = on.then_some(node);
+        if !on {
+            for (link, packet) in std::mem::take(&mut self.kept_back) {
+                self.send(node, link, packet);
+            }
+        }
+    }
+
     fn delay(&mut self) -> Duration {
         Duration::from_micros(20 + self.random.below(self.delay_max))
     }
@@ -520,9 +542,26 @@ impl World {
                 offset + count
             ));
         }
+        self.ask(node, tag, op);
+    }
+
+    fn ask(&mut self, node: usize, tag: u64, op: DeviceOp) {
         self.oracle.asked(tag, &op);
         self.nodes[node].open.insert(tag, op.clone());
         self.handle(node, Event::Device(DeviceRequest { tag, op }));
+    }
+
+    /// The application writes to so many sectors.
+    pub(crate) fn write_at(&mut self, node: usize, sector: u64, count: u64) {
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        let data = vec![tag.to_le_bytes(); narrow(count * SECTOR / 8)].concat();
+        let op = DeviceOp::Write {
+            offset: sector * SECTOR,
+            data: data.into(),
+            fua: false,
+        };
+        self.ask(node, tag, op);
     }
 
     fn replied(&mut self, node: usize, reply: &DeviceReply) {
@@ -548,8 +587,13 @@ impl World {
     fn handle(&mut self, node: usize, event: Event) {
         let now = self.now;
         if let Some(engine) = &mut self.nodes[node].engine {
+            let before = engine.generations();
             engine.handle(now, event);
             engine.end_turn();
+            // It may have been alone and Primary for no longer than this.
+            if began_a_generation(before, engine.generations()) {
+                self.oracle.alone(node);
+            }
         }
         self.perform(node);
         self.observe();
@@ -771,6 +815,10 @@ impl World {
     }
 
     fn send(&mut self, node: usize, link: LinkId, packet: Packet) {
+        if self.silenced == Some(node) && packet.socket() == Socket::Meta {
+            self.kept_back.push((link, packet));
+            return;
+        }
         let delay = self.delay();
         let now = self.now;
         let partition = self.partition;
@@ -854,6 +902,10 @@ impl World {
         self.nodes
             .iter()
             .all(|node| node.open.is_empty() && node.disk_open.is_empty() && node.save.is_none())
+    }
+
+    pub(crate) fn last_sector(&self) -> u64 {
+        wide(self.nodes[0].disk.sectors().len())
     }
 
     pub(crate) fn now(&self) -> Duration {

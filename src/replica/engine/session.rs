@@ -255,8 +255,14 @@ impl Engine {
                 Packet::Bare(kind @ (BareKind::InitialData | BareKind::InitialMeta)) => {
                     establishing.introduced(link, kind, now)
                 }
-                // The peer is a step ahead: its features wait for our other connection.
-                Packet::Features(_) if self.early_features.is_none() => {
+                // The peer is a step ahead: its features wait for our other connection. What
+                // came on a connection before this one is of no more use.
+                Packet::Features(_)
+                    if self
+                        .early_features
+                        .as_ref()
+                        .is_none_or(|(on, _)| *on != link) =>
+                {
                     self.early_features = Some((link, packet));
                     establishing.believe(link)
                 }
@@ -634,4 +640,60 @@ pub(super) fn kind_of(packet: &Packet) -> String {
         .find(|letter: char| !letter.is_alphanumeric())
         .unwrap_or(text.len());
     format!("a packet `{}`", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::control::Command;
+    use crate::replica::engine::Event;
+    use crate::replica::settings::Names;
+
+    fn looking() -> Engine {
+        let names = Names {
+            resource: "r0".to_owned(),
+            minor: 0,
+            volume: 0,
+        };
+        let mut engine = Engine::new(names, 7);
+        let address = |last| std::net::SocketAddr::from(([10, 0, 23, last], 7788));
+        let connect = Command::Connect {
+            net: NetSettings::new(address(2), address(3)),
+            discard_my_data: false,
+            tentative: false,
+        };
+        let event = Event::Command {
+            id: 1,
+            command: Box::new(connect),
+            device_open: false,
+        };
+        engine.handle(Duration::ZERO, event);
+        engine
+    }
+
+    /// Seed 21031: two nodes that never met again.
+    #[test]
+    fn features_from_a_connection_that_is_gone_do_not_close_the_next() {
+        let mut engine = looking();
+        let mut tell = |event| engine.handle(Duration::from_secs(1), event);
+        let introduce = |link, kind| Event::Packet(LinkId(link), Packet::Bare(kind));
+        let features = |link| Event::Packet(LinkId(link), Packet::Features(Features::OWN));
+        // The calls cross, and the peer goes on with its own.
+        tell(Event::Connected(LinkId(1)));
+        tell(Event::Accepted(LinkId(2)));
+        tell(introduce(2, BareKind::InitialData));
+        tell(features(2));
+        // It loses its other connection meanwhile, and begins again.
+        tell(Event::Closed(LinkId(2), "cut".to_owned()));
+        tell(Event::Accepted(LinkId(4)));
+        tell(introduce(4, BareKind::InitialData));
+        tell(Event::Accepted(LinkId(6)));
+        tell(introduce(6, BareKind::InitialMeta));
+        tell(features(4));
+        assert!(engine.is_data_link(LinkId(4)));
+        let closed = engine
+            .take_actions()
+            .any(|action| matches!(action, Action::Close(LinkId(4))));
+        assert!(!closed);
+    }
 }

@@ -95,6 +95,8 @@ pub struct Engine {
 pub(super) struct Pending {
     pub range: Option<Range<u64>>,
     pub purpose: Purpose,
+    /// Of the connection it began on; 0 without one.
+    pub session: u64,
 }
 
 /// What an operation on the disk is for.
@@ -141,6 +143,29 @@ pub(super) enum Purpose {
     VerifyCompare(Vec<(BlockRequest, Bytes)>),
     /// The bitmap may be written out once the data is stable.
     Checkpoint,
+}
+
+impl Purpose {
+    /// Whether it belongs to what the two nodes tell each other on one connection.
+    pub(super) fn is_an_exchange(&self) -> bool {
+        match self {
+            Self::PeerRead { .. }
+            | Self::ResyncSource { .. }
+            | Self::ChecksumSource { .. }
+            | Self::ChecksumTarget { .. }
+            | Self::ResyncWrite { .. }
+            | Self::ResyncFlush
+            | Self::VerifyAnswer(_)
+            | Self::VerifyCompare(_) => true,
+            // These look themselves at what became of their connection.
+            Self::AppRead(_)
+            | Self::AppWrite(_)
+            | Self::AppFlush(_)
+            | Self::PeerWrite(_)
+            | Self::EpochFlush { .. }
+            | Self::Checkpoint => false,
+        }
+    }
 }
 
 /// A command that is not answered yet.
@@ -392,7 +417,12 @@ impl Engine {
     pub(super) fn disk_io(&mut self, range: Option<Range<u64>>, op: DiskOp, purpose: Purpose) {
         let id = self.fresh_id();
         let free = range.clone().is_none_or(|range| self.locks.take(range, id));
-        self.io.insert(id, Pending { range, purpose });
+        let pending = Pending {
+            range,
+            purpose,
+            session: self.session_serial(),
+        };
+        self.io.insert(id, pending);
         if free {
             self.submit(id, op);
         } else {
@@ -432,7 +462,14 @@ impl Engine {
         self.counters.local_pending -= 1;
         let result = self.judged(&pending, result);
         let range = pending.range;
+        let stale = pending.session != self.session_serial();
         match pending.purpose {
+            purpose if stale && purpose.is_an_exchange() => {
+                // What it was for ended with its connection, and the next one asks anew.
+                if result.is_err() {
+                    self.local_error("an operation for a connection that is gone failed");
+                }
+            }
             Purpose::AppRead(request) => self.app_read_done(request, ReadTry::Local, result),
             Purpose::AppWrite(request) => self.app_write_done(request, &result),
             Purpose::AppFlush(request) => self.app_flush_done(request, &result),
@@ -486,6 +523,11 @@ impl Engine {
             self.log(format!("local {what} error {} at sector {at}", errno.0));
         }
         result
+    }
+
+    /// The number of the present connection; 0 without one.
+    pub(super) fn session_serial(&self) -> u64 {
+        self.session.as_ref().map_or(0, |session| session.serial)
     }
 
     pub(super) fn established(&self) -> bool {

@@ -506,10 +506,17 @@ impl Engine {
         self.locks
             .forget_waiting(|holder| deferred.contains_key(&holder));
         for id in ids {
-            let Some(Pending { range, purpose }) = self.io.remove(&id) else {
+            let Some(Pending {
+                range,
+                purpose,
+                session,
+            }) = self.io.remove(&id)
+            else {
                 continue;
             };
-            self.abandon(purpose);
+            if session == self.session_serial() || !purpose.is_an_exchange() {
+                self.abandon(purpose);
+            }
             if let Some(range) = range.filter(|_| !deferred.contains_key(&id)) {
                 self.release(&range);
             }

@@ -39,6 +39,9 @@ pub(super) struct AppRequest {
     epoch: Option<u32>,
     started: Duration,
     replied: bool,
+    /// A later write went to its place on this disk alone: whatever the peer still says of
+    /// this one, the blocks differ.
+    overtaken: bool,
 }
 
 #[derive(Debug)]
@@ -140,6 +143,7 @@ impl Engine {
             epoch: None,
             started: self.now,
             replied: false,
+            overtaken: false,
         };
         let flush = matches!(request.op, AppOp::Flush);
         self.requests.insert(id, request);
@@ -360,6 +364,7 @@ impl Engine {
             let pending = Pending {
                 range: None,
                 purpose: Purpose::AppWrite(id),
+                session: self.session_serial(),
             };
             self.io.insert(io, pending);
             self.submit(io, op);
@@ -370,6 +375,7 @@ impl Engine {
             self.send_write(id);
         } else {
             self.mark(sectors.clone());
+            self.overtake(&sectors);
             if announces {
                 let bytes = length32(bytes_of(&sectors));
                 self.send(Packet::Notice(NoticeKind::OutOfSync, sectors.start, bytes));
@@ -382,6 +388,14 @@ impl Engine {
             self.release(&sectors);
         }
         self.advance_request(id);
+    }
+
+    /// Acknowledgements that are still on their way speak of what was there before.
+    fn overtake(&mut self, sectors: &Range<u64>) {
+        for request in self.requests.values_mut() {
+            let common = request.sectors.start < sectors.end && sectors.start < request.sectors.end;
+            request.overtaken |= request.epoch.is_some() && common;
+        }
     }
 
     fn send_write(&mut self, id: u64) {
@@ -564,7 +578,10 @@ impl Engine {
             }
             AckKind::ResyncWritten => {
                 request.remote = Part::Done;
-                self.clear(sectors);
+                // Only what both disks have, and have last, is in sync.
+                if request.local != Part::Failed && !request.overtaken {
+                    self.clear(sectors);
+                }
             }
             AckKind::WriteFailed => {
                 request.remote = Part::Failed;

@@ -838,6 +838,8 @@ impl Engine {
     /// The target's word on a block it got.
     pub(super) fn resync_acknowledged(&mut self, kind: AckKind, ack: BlockAck) {
         match kind {
+            // Of a resync that ended meanwhile: what was written since is here alone.
+            _ if self.resync.is_none() => {}
             AckKind::ResyncWritten | AckKind::Written => {
                 let cleared = self.clear(range(ack.sector, ack.bytes));
                 self.resync_progressed(cleared);

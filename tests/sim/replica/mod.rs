@@ -241,6 +241,49 @@ fn an_invalidate_cut_short_anywhere_leaves_no_marks() {
     }
 }
 
+/// During a verify, too, the peer says of a write that the block is the same on both now. What
+/// was written there after the peer left is only here, whenever that word arrives.
+#[test]
+fn a_late_word_on_a_write_does_not_clear_what_was_written_after_it() {
+    let mut world = World::new(3, None, false);
+    rest(&mut world);
+    world.tool(Tool::Primary(0));
+    until(&mut world, |world| world.primary() == Some(0));
+    world.tool(Tool::Verify(1));
+    until(&mut world, |world| {
+        world.state(0).connection == Connection::VerifyT
+            && world.state(1).connection == Connection::VerifyS
+    });
+    let sector = world.last_sector() - 8;
+    let at = usize::try_from(sector).expect("a small disk");
+    world.silence(1, true);
+    world.write_at(0, sector, 8);
+    until(&mut world, |world| {
+        (0..2).all(|node| world.contents(node)[at] != 0)
+    });
+    world.tool(Tool::Disconnect(1));
+    until(&mut world, |world| {
+        world.state(0).connection == Connection::TearDown
+    });
+    world.write_at(0, sector, 8);
+    world.silence(1, false);
+    until(&mut world, |world| {
+        world.state(1).connection == Connection::StandAlone
+    });
+    rest(&mut world);
+    settle(&mut world);
+}
+
+fn until(world: &mut World, reached: impl Fn(&World) -> bool) {
+    let at_most = world.now() + Duration::from_secs(30);
+    assert!(
+        world.run_until(at_most, reached),
+        "it does not come to that: {} and {}",
+        world.state(0),
+        world.state(1)
+    );
+}
+
 #[test]
 fn a_seed_repeats_to_the_step() {
     assert_eq!(outcome(5, None), outcome(5, None));

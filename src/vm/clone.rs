@@ -14,7 +14,7 @@
 //!
 //! A machine that has no power (a fault, or its user shut it down) has none in the copy either.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use super::argv::Beginning;
 use super::lab::{Lab, LabError, unix_now};
 use super::layers::node_name;
-use super::lifecycle::{self, MachineState};
+use super::lifecycle;
 use super::netns::Holder;
 use super::progress::Progress;
 use super::qmp::FlattenBase;
@@ -224,12 +224,9 @@ impl Lab {
         if record.topology_key != self.topology_key() {
             return Err(LabError::TopologyChanged);
         }
-        let off: BTreeSet<String> = self
-            .states(Some(holder), &record)
-            .into_iter()
-            .filter(|(_, state)| !matches!(state, MachineState::Running | MachineState::Paused))
-            .map(|(machine, _)| machine)
-            .collect();
+        let mut faults = record.faults.clone();
+        faults.note_power(&self.states(Some(holder), &record));
+        let off = faults.without_power();
         let frozen = self.put_new_tops(&mut record)?;
         let unfinished = unfinished_name(name);
         let folder = self.folders.snapshot(&unfinished);
@@ -244,8 +241,6 @@ impl Lab {
         let paused = begun.elapsed();
         self.group_but(&off, lifecycle::SET_CLOCKS, holder, &tasks, progress)?;
         let boot = record.boot.clone().ok_or(LabError::NotUp)?;
-        let mut faults = record.faults.clone();
-        faults.killed.extend(off);
         let manifest = Manifest {
             faults,
             ..Manifest::new(&record, frozen, boot, unix_now().as_secs())

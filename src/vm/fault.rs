@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::process::{Command, Output, Stdio};
 
 use super::argv::Beginning;
+use super::guest;
 use super::lab::{Lab, LabError, acting, run_group};
 use super::lifecycle::{self, MachineProcess, MachineState};
 use super::netns::Holder;
@@ -111,9 +112,11 @@ impl Lab {
             .iter()
             .position(|each| each.name == machine)
             .expect("found above");
-        let task = self
+        let mut task = self
             .tasks(&record, &self.keys()?, Beginning::Boot)?
             .remove(index);
+        // A disk from another lab's state lets only that one in.
+        task.take = Some(guest::admit_script(&task.keys));
         run_group(
             lifecycle::BOOT,
             std::slice::from_ref(&driver),

@@ -45,7 +45,7 @@ use super::snapshot::{
 };
 use super::spec::{Accelerator, Disk, DiskContent, LabAccess, Machine, Topology};
 use super::state::{
-    BootFiles, LabFolders, LabLock, LabRecord, StateError, create_folder, link_or_copy,
+    BootFiles, Faults, LabFolders, LabLock, LabRecord, StateError, create_folder, link_or_copy,
 };
 use crate::base::units::ByteSize;
 
@@ -458,7 +458,7 @@ impl Lab {
             task.hand_over_keys = manifest.foreign_keys;
         }
         self.group_but(
-            &manifest.faults.killed,
+            &manifest.faults.without_power(),
             lifecycle::LOAD,
             holder,
             &tasks,
@@ -504,7 +504,8 @@ impl Lab {
         if record.topology_key != self.topology_key() {
             return Err(LabError::TopologyChanged);
         }
-        self.refuse_dead(holder, &record)?;
+        let mut power = Faults::default();
+        power.note_power(&self.whole(holder, &record)?);
         let frozen = self.put_new_tops(&mut record)?;
         let unfinished = unfinished_name(name);
         let folder = self.folders.snapshot(&unfinished);
@@ -514,10 +515,11 @@ impl Lab {
         for (task, machine) in tasks.iter_mut().zip(&self.topology.machines) {
             task.memory = format!("snapshots/{unfinished}/{}", memory_file(&machine.name));
         }
-        self.group(operation, holder, &tasks, progress)?;
+        self.group_but(&power.without_power(), operation, holder, &tasks, progress)?;
         let boot = record.boot.clone().ok_or(LabError::NotUp)?;
         let manifest = Manifest {
             build,
+            faults: power,
             ..Manifest::new(&record, frozen, boot, unix_now().as_secs())
         };
         manifest.write(&folder)?;
@@ -547,14 +549,20 @@ impl Lab {
         Ok(frozen)
     }
 
-    fn refuse_dead(&self, holder: Holder, record: &LabRecord) -> Result<(), LabError> {
-        let dead = self
-            .states(Some(holder), record)
-            .into_iter()
-            .find(|(_, state)| !matches!(state, MachineState::Running | MachineState::Paused));
-        match dead {
-            Some((machine, state)) => Err(LabError::NotWhole { machine, state }),
-            None => Ok(()),
+    /// Returns the machines' states when each is as somebody wants it: one that was shut down is
+    /// a part of the whole, one that lost its power is not.
+    fn whole(
+        &self,
+        holder: Holder,
+        record: &LabRecord,
+    ) -> Result<Vec<(String, MachineState)>, LabError> {
+        let states = self.states(Some(holder), record);
+        match states.iter().find(|(_, state)| !state.is_wanted()) {
+            Some((machine, state)) => Err(LabError::NotWhole {
+                machine: machine.clone(),
+                state: *state,
+            }),
+            None => Ok(states),
         }
     }
 

@@ -50,8 +50,9 @@ pub struct Manifest {
     /// The exercises that stand on the machines.
     #[serde(default)]
     pub done: Vec<Done>,
-    /// What is broken in the state: machines without power have no memory in it. Only copies of
-    /// running labs keep that; a state of the user's is loaded with everything mended.
+    /// Which machines have no power in the state, and so no memory; and what else is broken in
+    /// it. Only copies of running labs keep the latter: a state of the user's is loaded with
+    /// everything mended, and with the machines off that were shut down.
     #[serde(default)]
     pub faults: Faults,
 }
@@ -322,7 +323,8 @@ fn link_state(
             });
         }
     }
-    let has_memory = |machine: &&String| !manifest.faults.killed.contains(*machine);
+    let without_power = manifest.faults.without_power();
+    let has_memory = |machine: &&String| !without_power.contains(*machine);
     for machine in manifest.disks.keys().filter(has_memory) {
         let file = memory_file(machine);
         link_or_copy(&memory.join(&file), &to_memory.join(&file))?;
@@ -412,6 +414,23 @@ mod tests {
         assert_eq!(list(&second), [(CLEAN.to_owned(), manifest)]);
         let memory = fs::read(second.snapshot(CLEAN).join("one.ram")).expect("there");
         assert_eq!(memory, b"memory");
+        assert!(second.disks().join("one-sda.1").exists());
+    }
+
+    #[test]
+    fn a_machine_that_is_off_has_no_memory_in_the_state() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (first, second) = (lab(dir.path(), "first"), lab(dir.path(), "second"));
+        let mut manifest = saved(&first);
+        let folder = first.snapshot(CLEAN);
+        fs::remove_file(folder.join("one.ram")).expect("removed");
+        manifest.faults.shut_down.insert("one".into());
+        manifest.write(&folder).expect("written");
+        let entry = WarmEntry::checkpoint(&dir.path().join("cache"), "k");
+        entry.publish_for_others(&first, CLEAN).expect("published");
+        assert!(entry.adopt(&second, "before").expect("adopted"));
+        let (_, adopted) = list(&second).remove(0);
+        assert_eq!(adopted.faults, manifest.faults);
         assert!(second.disks().join("one-sda.1").exists());
     }
 

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::argv::{DISKS_FOLDER, machine_folder};
 use super::layers::Layers;
-use super::lifecycle::EndedBy;
+use super::lifecycle::{EndedBy, MachineState};
 use super::spec::Accelerator;
 use crate::playbook::exercise::Done;
 
@@ -126,6 +126,28 @@ impl Faults {
             EndedBy::ShutDown
         } else {
             EndedBy::Nobody
+        }
+    }
+
+    /// Names the machines that have no power, whoever took it.
+    pub fn without_power(&self) -> BTreeSet<String> {
+        self.killed.union(&self.shut_down).cloned().collect()
+    }
+
+    /// Takes down which machines have no power. One that crashed has none either, and nobody
+    /// wants it back as it was.
+    pub fn note_power(&mut self, states: &[(String, MachineState)]) {
+        self.killed.clear();
+        self.shut_down.clear();
+        for (machine, state) in states {
+            match state {
+                MachineState::Running | MachineState::Paused => continue,
+                MachineState::ShutDown => &mut self.shut_down,
+                MachineState::Off | MachineState::Killed | MachineState::Crashed => {
+                    &mut self.killed
+                }
+            }
+            .insert(machine.clone());
         }
     }
 }
@@ -476,6 +498,27 @@ mod tests {
         assert_ne!(one, folder_for_sockets(deep("two")));
         let short = PathBuf::from("/root/.local/state/halab/default/ssh");
         assert_eq!(folder_for_sockets(short.clone()), short);
+    }
+
+    #[test]
+    fn whoever_has_no_power_is_taken_down_with_the_reason() {
+        let states = |states: &[(&str, MachineState)]| -> Vec<(String, MachineState)> {
+            let owned = |(name, state): &(&str, MachineState)| ((*name).to_owned(), *state);
+            states.iter().map(owned).collect()
+        };
+        let mut faults = Faults::default();
+        faults.note_power(&states(&[
+            ("a", MachineState::ShutDown),
+            ("b", MachineState::Paused),
+            ("c", MachineState::Crashed),
+        ]));
+        assert_eq!(faults.shut_down, BTreeSet::from(["a".to_owned()]));
+        let both = BTreeSet::from(["a".to_owned(), "c".to_owned()]);
+        assert_eq!(faults.without_power(), both);
+        assert_eq!(faults.ended_by("a"), EndedBy::ShutDown);
+        assert_eq!(faults.ended_by("c"), EndedBy::Kill);
+        faults.note_power(&states(&[("a", MachineState::Running)]));
+        assert_eq!(faults, Faults::default());
     }
 
     #[test]

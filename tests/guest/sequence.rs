@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 
 use crate::support::Lab;
+use crate::topology::{state_of, wait_until};
 use crate::trial;
+
+const MACHINES: [&str; 3] = ["saisp-vm-1", "saisp-vm-2", "saisp-vm-3"];
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -24,6 +27,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(
             "goto_is_warm_the_second_time_and_in_another_lab",
             goto_is_warm,
+        ),
+        trial(
+            "a_state_with_a_machine_off_comes_back_so_and_the_machine_starts",
+            with_one_off,
         ),
         trial("a_goto_killed_half_way_leaves_a_lab_that_up_mends", killed),
     ]
@@ -169,6 +176,64 @@ fn goto_is_warm() {
     // What stands came along: nothing is set up for the exercise itself.
     let said = two.halab(["--dir", &folder, "run", "03-c"]).success();
     assert!(!said.contains("SETTING UP"), "{said}");
+}
+
+/// The first exercise of the folder shuts the director down, as the text's 03 does.
+fn with_one_off() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = folder(dir.path());
+    let first = Path::new(&folder).join("playbooks/01-a.yml");
+    let mut text = fs::read_to_string(&first).expect("written above");
+    text.push_str(
+        "
+- hosts: client
+  gather_facts: false
+  tasks:
+    - vm: {name: saisp-vm-1, state: stopped}
+      tags: setup
+    - vm: {name: saisp-vm-1, state: running}
+      tags: [never, teardown]
+",
+    );
+    fs::write(&first, text).expect("written");
+    let (one, two) = (Lab::new("off1"), Lab::new("off2"));
+    let goto = |lab: &Lab| lab.halab(["--dir", &folder, "goto", "03-c"]).success();
+    let states = |lab: &Lab| MACHINES.map(|machine| state_of(lab, machine));
+    let as_saved = ["shutdown", "running", "running"];
+    one.halab(["up"]).success();
+    one.ssh("saisp-vm-1", "echo kept > /root/kept").success();
+    one.halab(["snapshot", "save", "all-on"]).success();
+    let said = goto(&one);
+    assert!(!said.contains("not kept"), "{said}");
+    assert_eq!(states(&one), as_saved);
+    one.ssh("saisp-vm-2", "rm /root/0*").success();
+    let said = goto(&one);
+    assert!(!said.contains("SETTING UP"), "it is warm: {said}");
+    assert_eq!(states(&one), as_saved);
+    assert_eq!(files(&one), "01-a:agent 02-b:agent");
+    one.halab(["snapshot", "load", "all-on"]).success();
+    assert_eq!(states(&one), ["running"; 3]);
+    one.ssh("saisp-vm-1", "test -e /root/kept").success();
+    // Another way of being off: somebody in the machine said so, and the lab goes down like that.
+    let _ = one.ssh("saisp-vm-1", "poweroff");
+    wait_until("it is off", || state_of(&one, "saisp-vm-1") == "shutdown");
+    let said = one.halab(["down"]).success();
+    assert!(!said.contains("not kept"), "{said}");
+    one.halab(["snapshot", "load", "last"]).success();
+    assert_eq!(states(&one), as_saved);
+    one.halab(["down"]).success();
+
+    let said = goto(&two);
+    assert!(!said.contains("SETTING UP"), "it is warm here too: {said}");
+    assert_eq!(states(&two), as_saved);
+    // Its disk comes from a lab with other keys, and it has not met this one yet.
+    let undo = ["--dir", &folder, "run", "01-a", "--tags", "teardown"];
+    two.halab(undo).success();
+    assert_eq!(states(&two), ["running"; 3]);
+    let said = two.ssh("saisp-vm-1", "hostname").success();
+    assert_eq!(said, "saisp-vm-1\n");
+    two.halab(["reset"]).success();
+    assert_eq!(states(&two), ["running"; 3]);
 }
 
 fn killed() {

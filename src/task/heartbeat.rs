@@ -114,6 +114,9 @@ pub struct Wait {
     pub addresses: Vec<Ipv4Addr>,
     /// Addresses that are not.
     pub not_addresses: Vec<Ipv4Addr>,
+    /// All of it must hold for so long without a break: heartbeat 3.0.6 may have an address for
+    /// a moment that it gives up again, having seen that it was taken for dead.
+    pub steady: Duration,
     pub timeout: Duration,
 }
 
@@ -181,11 +184,12 @@ impl Wanted {
 }
 
 fn wait(map: &Map<String, Value>) -> Result<Wait, Refusal> {
-    const KNOWN: [&str; 5] = [
+    const KNOWN: [&str; 6] = [
         "nodes",
         "resources",
         "addresses",
         "not_addresses",
+        "steady",
         "timeout",
     ];
     if let Some(unknown) = map.keys().find(|key| !KNOWN.contains(&key.as_str())) {
@@ -204,11 +208,6 @@ fn wait(map: &Map<String, Value>) -> Result<Wait, Refusal> {
             nodes.insert(name.clone(), status.to_owned());
         }
     }
-    let timeout = match map.get("timeout") {
-        None => WAIT_SECONDS,
-        Some(value) => number(value)
-            .ok_or_else(|| Refusal::new("`wait_for.timeout` is a number of seconds"))?,
-    };
     Ok(Wait {
         nodes,
         resources: map
@@ -217,9 +216,19 @@ fn wait(map: &Map<String, Value>) -> Result<Wait, Refusal> {
             .map(str::to_owned),
         addresses: addresses(map, "addresses")?,
         not_addresses: addresses(map, "not_addresses")?,
-        timeout: Duration::try_from_secs_f64(timeout)
-            .map_err(|error| Refusal::new(format!("`wait_for.timeout`: {error}")))?,
+        steady: seconds(map, "steady", 0.0)?,
+        timeout: seconds(map, "timeout", WAIT_SECONDS)?,
     })
+}
+
+fn seconds(map: &Map<String, Value>, name: &str, default: f64) -> Result<Duration, Refusal> {
+    let seconds = match map.get(name) {
+        None => default,
+        Some(value) => number(value)
+            .ok_or_else(|| Refusal::new(format!("`wait_for.{name}` is a number of seconds")))?,
+    };
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|error| Refusal::new(format!("`wait_for.{name}`: {error}")))
 }
 
 fn number(value: &Value) -> Option<f64> {
@@ -418,6 +427,32 @@ pub fn missing(wait: &Wait, seen: &Seen) -> Vec<String> {
     missing
 }
 
+/// How long what is waited for has held. `now` is any clock that only goes forward.
+#[derive(Debug)]
+pub struct Holding {
+    wanted: Duration,
+    since: Option<Duration>,
+}
+
+impl Holding {
+    pub fn new(wanted: Duration) -> Self {
+        Self {
+            wanted,
+            since: None,
+        }
+    }
+
+    /// Takes one look; true once everything has been seen at each look for long enough.
+    pub fn saw(&mut self, is_all_there: bool, now: Duration) -> bool {
+        if !is_all_there {
+            self.since = None;
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        now.saturating_sub(since) >= self.wanted
+    }
+}
+
 /// Returns the result.
 pub fn outcome(plan: Plan, seen: Option<&Seen>) -> Outcome {
     let mut outcome = Outcome::changed(!plan.steps.is_empty());
@@ -604,6 +639,18 @@ mod tests {
     }
 
     #[test]
+    fn what_holds_with_a_break_has_to_hold_anew() {
+        let seconds = Duration::from_secs;
+        let mut holding = Holding::new(seconds(3));
+        assert!(!holding.saw(true, seconds(1)));
+        assert!(!holding.saw(true, seconds(3)));
+        assert!(!holding.saw(false, seconds(4)));
+        assert!(!holding.saw(true, seconds(5)));
+        assert!(holding.saw(true, seconds(8)));
+        assert!(Holding::new(Duration::ZERO).saw(true, seconds(1)));
+    }
+
+    #[test]
     fn what_is_waited_for_is_said() {
         let wanted = wanted(&json!({"state": "started", "wait_for": {
             "nodes": {"saisp-vm-3": "active"}, "resources": "local",
@@ -623,6 +670,7 @@ mod tests {
         seen.resources = "local".into();
         seen.addresses.push(Ipv4Addr::new(10, 0, 0, 50));
         assert!(missing(&wait, &seen).is_empty());
+        assert_eq!(wait.steady, Duration::ZERO);
         let typo = Wanted::from_args(Args(
             json!({"wait_for": {"node": {}}})
                 .as_object()

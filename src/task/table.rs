@@ -1106,8 +1106,8 @@ const LAB: &[ModuleSpec] = &[
                 "stopped",
                 "absent",
             ]),
-            // What must be seen: nodes (name: status), resources, addresses, not_addresses,
-            // timeout.
+            // What must be seen: nodes (name: status), resources, addresses, not_addresses;
+            // steady and timeout, in seconds.
             arg("wait_for", Dict),
         ],
     )

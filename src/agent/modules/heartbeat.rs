@@ -12,8 +12,8 @@ use super::super::work::Work;
 use super::super::{files, process};
 use crate::heartbeat::shell::stand_in::{self, Standing};
 use crate::task::heartbeat::{
-    FOLDER, Facts, File, FileFacts, Seen, Software, State, Step, Wait, Wanted, missing, outcome,
-    plan,
+    FOLDER, Facts, File, FileFacts, Holding, Seen, Software, State, Step, Wait, Wanted, missing,
+    outcome, plan,
 };
 use crate::task::outcome::{Outcome, Refusal};
 
@@ -148,14 +148,22 @@ fn start(work: &Work) -> Result<(), ModuleError> {
 }
 
 fn wait_for(work: &Work, wait: &Wait) -> Result<Seen, ModuleError> {
-    let deadline = Instant::now() + wait.timeout;
+    let begun = Instant::now();
+    let mut holding = Holding::new(wait.steady);
     loop {
         let seen = look(work, wait)?;
         let missing = missing(wait, &seen);
-        if missing.is_empty() {
+        if holding.saw(missing.is_empty(), begun.elapsed()) {
             return Ok(seen);
         }
-        if Instant::now() >= deadline {
+        if !missing.is_empty() && !wait.nodes.is_empty() && !is_running(work)? {
+            return Err(Refusal::new(format!(
+                "heartbeat does not run, so this cannot come: {}",
+                missing.join("; ")
+            ))
+            .into());
+        }
+        if !missing.is_empty() && begun.elapsed() >= wait.timeout {
             return Err(Refusal::new(format!(
                 "waited {} s for: {}",
                 wait.timeout.as_secs_f64(),

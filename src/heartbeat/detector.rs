@@ -52,7 +52,9 @@ pub struct Peer {
     pub inbox: Inbox,
     /// Number of this node's newest message that it has acknowledged.
     pub acknowledged: u64,
-    /// When its last status message came, or when this node started.
+    /// Sequence number of its newest status message.
+    pub newest_status: u64,
+    /// When that came, or when this node started.
     pub heard: Duration,
     /// The silence it asks to be given; `None` until it has said so.
     pub asked_limit: Option<Duration>,
@@ -77,6 +79,7 @@ impl Peer {
             generation: None,
             inbox: Inbox::new(random),
             acknowledged: 0,
+            newest_status: 0,
             heard: now,
             asked_limit: None,
             links: links
@@ -99,6 +102,7 @@ impl Peer {
         self.generation = Some(generation);
         self.inbox = Inbox::new(random);
         self.acknowledged = 0;
+        self.newest_status = 0;
         self.status = NodeStatus::Init;
     }
 

@@ -768,10 +768,9 @@ impl Node {
             return;
         }
         self.counters.received += 1;
-        let is_new = matches!(arrival, Arrival::New { .. } | Arrival::AfterManyLost);
         if message.kind() == "status" {
             self.link_heard(medium, index, now);
-            return self.status_message(index, is_new, message, now);
+            return self.status_message(index, message, now);
         }
         if self.peers[index].status == NodeStatus::Dead {
             // Declared dead, and no status message yet that would show how it returns.
@@ -817,11 +816,13 @@ impl Node {
         }
     }
 
-    fn status_message(&mut self, index: usize, is_new: bool, message: &Message, now: Now) {
-        if !is_new {
-            // Sent again because it was lost: it says how things were.
+    fn status_message(&mut self, index: usize, message: &Message, now: Now) {
+        // One that comes late says how things are still, unless a newer one has come before it.
+        let sequence = message.hex("seq").unwrap_or(0);
+        if sequence <= self.peers[index].newest_status {
             return;
         }
+        self.peers[index].newest_status = sequence;
         let Some(status) = message.get("st").and_then(NodeStatus::parse) else {
             self.counters.refused += 1;
             return;

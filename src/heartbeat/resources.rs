@@ -18,7 +18,9 @@
 //! stopped, so at no time do two claims meet while both nodes hear each other. Beyond
 //! heartbeat: an old report that comes late is not believed over a newer one; when
 //! both have just begun, neither waits ten seconds for the other; groups that nobody
-//! holds are adopted; and a node whose groups are held by a living other one gives way.
+//! holds are adopted; a node whose groups are held by a living other one gives way; and a
+//! node that came back during the other's takeover says twice that it is stable, for
+//! heartbeat looks only then whether groups are to go home.
 
 use std::time::Duration;
 
@@ -48,9 +50,15 @@ const ADOPT_LOCAL_WAIT: Duration = Duration::from_secs(2);
 /// The same for the other node's groups, which it should adopt itself.
 const ADOPT_FOREIGN_WAIT: Duration = Duration::from_secs(10);
 
+/// From a report that must not stay the last one, if it comes late, to the one that does.
+const REPORT_AGAIN_WAIT: Duration = Duration::from_secs(2);
+
 /// The `info` of a report that ends a stand-by which was not answered; heartbeat ignores it,
 /// and its own taker waits the hour out.
 const CANCELLED: &str = "standby cancelled";
+
+/// The `info` of a report that the groups of a node that died or left are taken.
+const MACH_DOWN: &str = "mach_down";
 
 /// Whether groups go back to their owner when it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +82,13 @@ enum State {
 struct Standby {
     stage: Stage,
     /// As the giver sees it.
+    share: Share,
+    until: Duration,
+}
+
+/// What the other node would give, and until when it waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wish {
     share: Share,
     until: Duration,
 }
@@ -103,10 +118,16 @@ pub struct Resources {
     standby: Option<Standby>,
     needs_failback: bool,
     failback_not_before: Duration,
-    /// Sequence number of the newest report believed.
+    /// Sequence number of the newest report believed, and of the newest that says how stable.
     newest_report: u64,
+    newest_stability: u64,
+    /// A wish to stand by that came before the report which says that its sender is stable.
+    early_wish: Option<Wish>,
     local_orphaned: Option<Duration>,
     foreign_orphaned: Option<Duration>,
+    /// The other node took this one's groups before this one was stable.
+    taken_before_stable: bool,
+    report_again: Option<Duration>,
     /// Groups that did not start, and when to do something about it.
     failed: Vec<(Duration, usize)>,
 }
@@ -149,8 +170,12 @@ impl Resources {
             needs_failback: false,
             failback_not_before: Duration::ZERO,
             newest_report: 0,
+            newest_stability: 0,
+            early_wish: None,
             local_orphaned: None,
             foreign_orphaned: None,
+            taken_before_stable: false,
+            report_again: None,
             failed: Vec::new(),
         }
     }
@@ -198,6 +223,8 @@ impl Resources {
         };
         self.standby = None;
         self.newest_report = 0;
+        self.newest_stability = 0;
+        self.early_wish = None;
     }
 
     /// The other node is silent: everything is ours.
@@ -205,6 +232,7 @@ impl Resources {
         self.other = Other::default();
         self.others = Share::NONE;
         self.standby = None;
+        self.early_wish = None;
         if !matches!(self.state, State::Init | State::Shutdown) {
             self.take_all(out);
         }
@@ -221,7 +249,7 @@ impl Resources {
     ) {
         match message.kind() {
             "starting" => self.starting(out),
-            "resource" => self.report(sequence, message, now, out),
+            "resource" => self.report(from, sequence, message, now, out),
             "ask_resources" => self.ask_resources(from, message, now, out),
             "hb_takeover" => self.takeover(message, now, out),
             "shutdone" => self.shutdone(from, out),
@@ -232,10 +260,11 @@ impl Resources {
 
     /// Work that this protocol asked for is done.
     pub fn finished(&mut self, work: &Finished<Reason>, now: Duration, out: &mut Vec<Effect>) {
-        for group in &work.failed {
-            self.failed.retain(|(_, known)| known != group);
-            self.failed.push((now + FAILED_START_WAIT, *group));
-        }
+        self.failed
+            .retain(|(_, group)| !work.groups.contains(group));
+        let again = now + FAILED_START_WAIT;
+        self.failed
+            .extend(work.failed.iter().map(|group| (again, *group)));
         match work.reason {
             Reason::TakeLocal => {
                 self.send_held(Some("req_our_resources()"), out);
@@ -245,7 +274,7 @@ impl Resources {
                 out.push(Effect::Send(
                     Message::of_type("resource")
                         .with("rsc_hold", "foreign")
-                        .with("info", "mach_down"),
+                        .with("info", MACH_DOWN),
                 ));
                 log(out, Level::Info, "mach_down takeover complete.");
                 self.needs_failback = true;
@@ -301,6 +330,7 @@ impl Resources {
         self.mine = Share::NONE;
         self.standby = None;
         self.failed.clear();
+        self.report_again = None;
         self.send_held(Some("shutdown"), out);
     }
 
@@ -335,6 +365,9 @@ impl Resources {
             self.failback_not_before = now + FAILBACK_RETRY_WAIT;
             self.send_held(Some(CANCELLED), out);
         }
+        if self.report_again.take_if(|at| *at <= now).is_some() && self.is_stable() {
+            self.send_held(None, out);
+        }
         self.retry_failed(now, out);
         self.adopt_orphans(now, out);
         self.try_failback(now, out);
@@ -353,6 +386,7 @@ impl Resources {
             self.local_orphaned.map(|since| since + ADOPT_LOCAL_WAIT),
             self.foreign_orphaned
                 .map(|since| since + ADOPT_FOREIGN_WAIT),
+            self.report_again,
             self.failed.iter().map(|(at, _)| *at).min(),
             failback,
         ]
@@ -379,54 +413,93 @@ impl Resources {
     }
 
     /// A `resource` message: what the other node holds.
-    fn report(&mut self, sequence: u64, message: &Message, now: Duration, out: &mut Vec<Effect>) {
+    fn report(
+        &mut self,
+        from: &str,
+        sequence: u64,
+        message: &Message,
+        now: Duration,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(share) = message.get("rsc_hold").and_then(Share::parse) else {
             log(out, Level::Error, "a `resource` message without a share");
             return;
         };
-        if sequence < self.newest_report {
-            return;
-        }
-        self.newest_report = sequence;
-        self.others = match (message.get("rtype"), share) {
-            (Some("full"), share) => share,
-            (_, Share::NONE) => Share::NONE,
-            (_, share) => self.others.with(share),
-        };
-        match message.get("info") {
-            Some("shutdown") => self.other.stand = Stand::Leaving,
-            Some(CANCELLED) => {
-                let promised = |standby: &mut Standby| standby.stage == Stage::Promised;
-                self.standby.take_if(promised);
-            }
-            _ => {}
-        }
-        let both_began = self.other.stand == Stand::Fresh
-            && matches!(self.state, State::Starting | State::BothStarting)
-            && self.others == Share::NONE;
-        if matches!(self.state, State::Starting | State::BothStarting) {
-            self.state = State::Received {
-                until: now + RECEIVED_WAIT,
+        let was_taken = message.get("info") == Some(MACH_DOWN);
+        self.taken_before_stable |= was_taken && !self.is_stable();
+        let mut both_began = false;
+        if sequence >= self.newest_report {
+            self.newest_report = sequence;
+            self.others = match (message.get("rtype"), share) {
+                (Some("full"), share) => share,
+                (_, Share::NONE) => Share::NONE,
+                (_, share) => self.others.with(share),
             };
+            match message.get("info") {
+                Some("shutdown") => self.other.stand = Stand::Leaving,
+                Some(CANCELLED) => {
+                    let promised = |standby: &mut Standby| standby.stage == Stage::Promised;
+                    self.standby.take_if(promised);
+                }
+                _ => {}
+            }
+            let begins = matches!(self.state, State::Starting | State::BothStarting);
+            both_began = begins && self.other.stand == Stand::Fresh && self.others == Share::NONE;
+            if begins {
+                let until = now + RECEIVED_WAIT;
+                self.state = State::Received { until };
+            }
         }
-        match message.get("isstable") {
-            Some("1") => self.other_is_stable(now, out),
-            Some(_) if self.other.stand == Stand::Stable => self.other.stand = Stand::InFlux,
-            _ => {}
+        // Scripts report what they took without a word about stability: what the daemon said
+        // before counts still, even when it comes later.
+        if let Some(word) = message.get("isstable")
+            && sequence >= self.newest_stability
+        {
+            self.newest_stability = sequence;
+            match word {
+                "1" => self.other_is_stable(from, now, out),
+                _ if self.other.stand == Stand::Stable => self.other.stand = Stand::InFlux,
+                _ => {}
+            }
         }
         let is_waiting = matches!(self.state, State::Received { .. });
         if is_waiting && (self.other.stand == Stand::Stable || both_began) {
             self.become_stable(now, out);
+        } else if was_taken {
+            self.groups_taken(now, out);
         }
         self.audit(out);
     }
 
-    fn other_is_stable(&mut self, now: Duration, out: &mut Vec<Effect>) {
+    /// The other node has taken this one's groups just now, and this one has come back meanwhile.
+    /// heartbeat gives groups back when the node they prefer becomes stable: one that was stable
+    /// before its groups were taken becomes it a second time.
+    fn groups_taken(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        if self.is_stable() && self.say_unstable(now, out) {
+            self.send_held(None, out);
+        }
+    }
+
+    /// Says that this node is not stable, so that it can become it; the caller says that it is.
+    fn say_unstable(&mut self, now: Duration, out: &mut Vec<Effect>) -> bool {
+        let is_away = self.others.foreign && !self.mine.local && !self.own_groups.is_empty();
+        let wants = self.failback == Failback::On && is_away && self.standby.is_none();
+        if wants {
+            self.send_report(false, None, out);
+            self.report_again = Some(now + REPORT_AGAIN_WAIT);
+        }
+        wants
+    }
+
+    fn other_is_stable(&mut self, from: &str, now: Duration, out: &mut Vec<Effect>) {
         if self.other.stand != Stand::Stable {
             self.other.stand = Stand::Stable;
             log(out, Level::Info, "remote resource transition completed.");
             if self.state != State::Init && self.state != State::Shutdown {
                 self.send_held(None, out);
+            }
+            if let Some(wish) = self.early_wish.take().filter(|wish| wish.until > now) {
+                self.promise(from, wish.share, now, out);
             }
             self.try_failback(now, out);
         }
@@ -435,6 +508,10 @@ impl Resources {
     fn become_stable(&mut self, now: Duration, out: &mut Vec<Effect>) {
         self.take_local(out);
         self.state = State::Stable;
+        if std::mem::take(&mut self.taken_before_stable) {
+            // heartbeat takes a node that left for stable once it has taken its groups.
+            self.say_unstable(now, out);
+        }
         self.send_held(None, out);
         self.try_failback(now, out);
     }
@@ -482,7 +559,10 @@ impl Resources {
     }
 
     fn send_held(&self, info: Option<&str>, out: &mut Vec<Effect>) {
-        let is_stable = self.is_stable() && info != Some("standby");
+        self.send_report(self.is_stable() && info != Some("standby"), info, out);
+    }
+
+    fn send_report(&self, is_stable: bool, info: Option<&str>, out: &mut Vec<Effect>) {
         let mut message = Message::of_type("resource")
             .with("rsc_hold", self.mine.to_string())
             .with("rtype", "full")
@@ -628,6 +708,9 @@ impl Resources {
                 Level::Info,
                 format!("standby message [{share}] from {from} ignored.  {side} in flux."),
             );
+            // It may have overtaken the report that says otherwise.
+            let until = now + STANDBY_ANSWER_WAIT;
+            self.early_wish = self.is_stable().then_some(Wish { share, until });
             return;
         }
         log(
@@ -798,7 +881,10 @@ impl Resources {
         if due.is_empty() {
             return;
         }
-        self.failed.retain(|(at, _)| *at > now);
+        // Until it has started somewhere: the other node may die before it has taken the group.
+        for (at, _) in self.failed.iter_mut().filter(|(at, _)| *at <= now) {
+            *at = now + FAILED_START_WAIT;
+        }
         if !self.is_stable() {
             return;
         }
@@ -1062,6 +1148,32 @@ mod tests {
     }
 
     #[test]
+    fn a_wish_that_overtook_the_report_before_it_is_answered_when_that_comes() {
+        let mut resources = resources(Failback::Off);
+        resources.communication_up(true, &mut Vec::new());
+        receive(&mut resources, 1, &held("all", "1"));
+        receive(&mut resources, 2, &held("all", "0"));
+        assert!(receive(&mut resources, 4, &ask("foreign", "me")).is_empty());
+        assert!(
+            receive(&mut resources, 3, &held("all", "1"))
+                .contains(&"ask_resources rsc_hold=foreign info=other".into())
+        );
+    }
+
+    /// A script's report says nothing about stability: the daemon's older one still counts.
+    #[test]
+    fn stability_is_believed_though_a_scripts_report_overtook_it() {
+        let mut resources = resources(Failback::Off);
+        resources.communication_up(true, &mut Vec::new());
+        let taken = Message::of_type("resource")
+            .with("rsc_hold", "foreign")
+            .with("info", MACH_DOWN);
+        receive(&mut resources, 9, &taken);
+        receive(&mut resources, 8, &held("all", "1"));
+        assert_eq!(resources.status(), "none");
+    }
+
+    #[test]
     fn a_wish_that_is_not_answered_is_cancelled() {
         let mut resources = alone(Failback::Off);
         resources.other_restarted();
@@ -1118,6 +1230,62 @@ mod tests {
         resources.communication_up(true, &mut Vec::new());
         receive(&mut resources, 1, &held("all", "1"));
         assert!(!receive(&mut resources, 2, &held("all", "1")).contains(&"usurped".into()));
+    }
+
+    /// heartbeat's script takes seconds; a node that is back before it ends said too early that it
+    /// is stable, and never got its groups back.
+    #[test]
+    fn a_node_that_is_back_before_its_groups_were_taken_says_again_that_it_is_stable() {
+        let taken = Message::of_type("resource")
+            .with("rsc_hold", "foreign")
+            .with("info", MACH_DOWN);
+        let unstable_and_stable = [
+            "resource rsc_hold=none rtype=full isstable=0",
+            "resource rsc_hold=none rtype=full isstable=1",
+        ];
+        let fresh = resources;
+        let returned = |failback| {
+            let mut resources = fresh(failback);
+            resources.communication_up(true, &mut Vec::new());
+            receive(&mut resources, 1, &held("all", "1"));
+            resources
+        };
+        let mut resources = returned(Failback::On);
+        assert_eq!(receive(&mut resources, 2, &taken), unstable_and_stable);
+        // The first of the two may be lost, and come last when it is sent again.
+        let mut out = Vec::new();
+        resources.timeout(NOW + REPORT_AGAIN_WAIT, &mut out);
+        assert_eq!(shown(&out), unstable_and_stable[1..]);
+        assert_eq!(resources.deadline(), None);
+        assert!(receive(&mut returned(Failback::Off), 2, &taken).is_empty());
+
+        // heartbeat takes a node that left for stable, once it has taken its groups.
+        let mut resources = fresh(Failback::On);
+        resources.communication_up(true, &mut Vec::new());
+        assert!(receive(&mut resources, 2, &taken).is_empty());
+        let said = receive(&mut resources, 3, &held("all", "1"));
+        assert_eq!(said[said.len() - 2..], unstable_and_stable);
+    }
+
+    #[test]
+    fn a_group_that_was_offered_to_a_node_which_then_died_is_tried_again_here() {
+        let mut resources = resources(Failback::Off);
+        resources.communication_up(true, &mut Vec::new());
+        receive(&mut resources, 1, &held("none", "1"));
+        let work = Finished {
+            reason: Reason::TakeLocal,
+            groups: vec![0],
+            failed: vec![0],
+        };
+        resources.finished(&work, NOW, &mut Vec::new());
+        let later = NOW + FAILED_START_WAIT;
+        let mut out = Vec::new();
+        resources.timeout(later, &mut out);
+        assert_eq!(shown(&out), ["ask_resources rsc_hold=local info=me"]);
+        out.clear();
+        resources.other_dead(&mut out);
+        resources.timeout(later + FAILED_START_WAIT, &mut out);
+        assert!(shown(&out).contains(&"Start [0] Retry".into()), "{out:?}");
     }
 
     #[test]

@@ -1,5 +1,12 @@
 //! Our heartbeat and heartbeat 3.0.6 as one cluster, either way round: whatever happens, it ends
 //! with the one owner that a pair of the real thing would end with.
+//!
+//! Where a pair of the real thing itself ends badly, more is asked of a pair with one of ours in it:
+//!
+//! | what a pair of 3.0.6 does | seen |
+//! |---|---|
+//! | a node that is stopped and is back before the other has taken over never gets its group back | `hb_takeover` mends it |
+//! | after a cut that healed, a node may shut itself down instead of starting again | `systemctl start heartbeat` mends it |
 
 use libtest_mimic::Trial;
 
@@ -45,7 +52,7 @@ fn everything(lab: &str, software: [Software; 2]) {
     pair.owner_is(SECOND, &NODES);
     service(FIRST, "start");
     pair.both_see_both_active();
-    pair.owner_is(FIRST, &NODES);
+    comes_home(&pair);
 
     // Stand-by by hand, and the take-over of everything by hand.
     let standby = pair.tool(FIRST, "hb_standby");
@@ -66,7 +73,7 @@ fn everything(lab: &str, software: [Software; 2]) {
         let before = pair.generation(node);
         service(node, "restart");
         pair.both_see_both_active();
-        pair.owner_is(FIRST, &NODES);
+        comes_home(&pair);
         assert!(pair.generation(node) > before, "{node} kept its generation");
     }
 
@@ -78,15 +85,24 @@ fn everything(lab: &str, software: [Software; 2]) {
     pair.lab
         .halab(["fault", "link", FIRST, "eth0", "up"])
         .success();
+    pair.both_run_again();
     pair.both_see_both_active();
-    pair.owner_is(FIRST, &NODES);
+    comes_home(&pair);
 
     // The power off: the other has it. The power on: back home.
-    pair.on(FIRST, "sync").success();
-    pair.lab.halab(["fault", "kill", FIRST]).success();
-    pair.owner_is(SECOND, &[SECOND]);
-    pair.play("boot.yml", &format!("machine={FIRST}"));
+    let machines = format!("{{\"machine\": \"{FIRST}\", \"other\": \"{SECOND}\"}}");
+    pair.play("crash.yml", &machines);
     service(FIRST, "start");
     pair.both_see_both_active();
+    comes_home(&pair);
+}
+
+/// The node that the group prefers has it; a pair of the real thing needs a hand at times.
+#[track_caller]
+fn comes_home(pair: &Pair) {
+    if pair.software == [Package, Package] && pair.one_owner() != FIRST {
+        let takeover = pair.tool(FIRST, "hb_takeover");
+        pair.on(FIRST, &takeover).success();
+    }
     pair.owner_is(FIRST, &NODES);
 }

@@ -21,6 +21,9 @@ const NODES: [&str; 2] = ["saisp-vm-2", "saisp-vm-3"];
 /// Slow machines take their time: what does not come within this does not come.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// A pair whose owner stayed the same for so long has nothing more under way.
+const SETTLED: Duration = Duration::from_secs(15);
+
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = exercise::trials();
     trials.extend(text::trials());
@@ -135,6 +138,54 @@ impl Pair {
             before = is_right;
             (holds, seen)
         });
+    }
+
+    /// Waits until one node alone has had the service's address for longer than a takeover or a
+    /// failback takes; returns which.
+    #[track_caller]
+    fn one_owner(&self) -> &'static str {
+        let mut owner = "";
+        let mut since = Instant::now();
+        self.eventually("one node keeps the address", || {
+            let mut owners = NODES.into_iter().filter(|node| {
+                let said = self.on(node, "ip -4 -o addr show dev eth0");
+                said.stdout.contains(" 10.0.0.50/")
+            });
+            let now = match (owners.next(), owners.next()) {
+                (Some(one), None) => one,
+                _ => "",
+            };
+            if now != owner || now.is_empty() {
+                (owner, since) = (now, Instant::now());
+            }
+            (since.elapsed() > SETTLED, format!("the owner is {owner:?}"))
+        });
+        owner
+    }
+
+    /// Waits until heartbeat runs on both nodes. The package's may have shut itself down after a
+    /// healed cut; whoever runs such a pair starts it again.
+    #[track_caller]
+    fn both_run_again(&self) {
+        // Each hears the other first, and gives up then.
+        for node in NODES {
+            self.eventually(&format!("{node} has noticed the cut"), || {
+                let said = self.on(
+                    node,
+                    "journalctl --no-pager | grep -c 'returning after partition'",
+                );
+                (said.code == 0, said.to_string())
+            });
+        }
+        let packages = NODES.iter().zip(self.software);
+        for (node, _) in packages.filter(|(_, software)| *software == Software::Package) {
+            let script = "systemctl is-active --quiet heartbeat || systemctl start heartbeat; \
+                journalctl --no-pager | sed '1,/returning after partition/d' | grep 'Heartbeat generation:'";
+            self.eventually(&format!("{node} has begun anew"), || {
+                let said = self.on(node, script);
+                (said.code == 0, said.to_string())
+            });
+        }
     }
 
     fn generation(&self, node: &str) -> u64 {

@@ -575,9 +575,7 @@ impl<'s> Session<'s> {
 
     /// Undoes what stands, with what was chosen for it then.
     async fn undo(&mut self, variant: &Variant, done: &Done) -> anyhow::Result<Ended> {
-        let mut typed = typed(&done.choices);
-        typed.sort();
-        let extra = vars::extra(&typed, &*self.reader.loader)
+        let extra = vars::extra(&done.typed(), &*self.reader.loader)
             .map_err(|problems| anyhow::anyhow!("{}", problems[0].message))?;
         let path = path_of(self.reader.settings, &done.name);
         let playbook = self

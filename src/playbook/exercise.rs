@@ -37,6 +37,22 @@ pub struct Done {
     pub choices: Choices,
 }
 
+impl Done {
+    /// Returns what is typed after `-e` to choose the same again.
+    pub fn typed(&self) -> Vec<String> {
+        let variable = |(name, value): (&String, &String)| {
+            match serde_json::from_str(value) {
+                // Each node its own.
+                Ok(chosen @ (Value::Object(_) | Value::Array(_))) => {
+                    serde_json::json!({ name: chosen }).to_string()
+                }
+                _ => format!("{name}={value}"),
+            }
+        };
+        self.choices.iter().map(variable).collect()
+    }
+}
+
 impl Exercise {
     /// Reads the header of an exercise's playbook. `exercises` are the names there are.
     pub fn read(
@@ -186,6 +202,20 @@ mod tests {
         assert_eq!(typed.choices["replication"], "native");
         let mixed = read("04", &["replication=native"], &["03-ha", "04"]).expect("read");
         assert_eq!(mixed.choices["replication"], "native");
+    }
+
+    #[test]
+    fn what_was_chosen_can_be_typed_again() {
+        for typed in [
+            "replication=native",
+            "{\"replication\": {\"a\": \"native\", \"b\": \"agent\"}}",
+        ] {
+            let first = read("04", &[typed], &["03-ha", "04"]).expect("read");
+            let again = first.done().typed();
+            assert_eq!(again.len(), 1);
+            let second = read("04", &[&again[0]], &["03-ha", "04"]).expect("read");
+            assert_eq!(first.choices, second.choices, "{again:?}");
+        }
     }
 
     #[test]

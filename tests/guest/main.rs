@@ -19,6 +19,7 @@ mod rootless;
 mod sequence;
 #[path = "../support/mod.rs"]
 mod support;
+mod text;
 mod topology;
 
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
     trials.extend(peers::trials());
     trials.extend(replica_tools::trials());
     trials.extend(replica::trials());
+    trials.extend(text::trials());
     if std::env::var_os(UNPROVEN_TOO).is_none() && arguments.filter.is_none() {
         trials.retain(|trial| {
             let name = trial.name();

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 
+pub(crate) use text::typed as typed_for_03;
+
 use crate::support::{Finished, Lab};
 
 /// Longer campaigns: pairs of the real thing beside, everything both ways.

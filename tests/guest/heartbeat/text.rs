@@ -12,7 +12,7 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 /// What the text has typed on each node: commands, and the content of files.
-fn typed(own: &str, peer: &str, peer_address: &str) -> String {
+pub(crate) fn typed(own: &str, peer: &str, peer_address: &str) -> String {
     // The lines of files are the text's; how they get there is the student's editor.
     format!(
         "set -e\n\

@@ -9,10 +9,8 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 
 use crate::support::Lab;
-use crate::topology::{state_of, wait_until};
+use crate::topology::{MACHINES, state_of, wait_until};
 use crate::trial;
-
-const MACHINES: [&str; 3] = ["saisp-vm-1", "saisp-vm-2", "saisp-vm-3"];
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         trial("faults_are_done_shown_and_mended", faults),
         trial("a_machine_that_powered_itself_off_costs_no_work", own_end),
+        trial("reset_and_down_work_whatever_is_broken", under_fire),
         trial("a_second_command_is_told_who_has_the_lab", in_use),
     ]
 }
@@ -181,6 +182,35 @@ fn faults() {
     lab.halab(["reset"]).success();
     assert!(reaches(&lab), "reset gives the power back");
     assert_eq!(status(&lab)["broken"].to_string(), "[]");
+}
+
+fn under_fire() {
+    let lab = Lab::new("fire");
+    let faults: [&[&[&str]]; 4] = [
+        &[&["kill", "saisp-vm-2"]],
+        &[&["pause", "saisp-vm-2"]],
+        &[
+            &["link", "saisp-vm-2", "eth0", "down"],
+            &["link", "saisp-vm-2", "eth1", "down"],
+        ],
+        &[&["kill", "saisp-vm-3"], &["pause", "saisp-vm-2"]],
+    ];
+    lab.halab(["up"]).success();
+    for broken in faults {
+        for way in [&["reset"][..], &["down", "up"]] {
+            for fault in broken {
+                lab.halab([&["fault"], *fault].concat()).success();
+            }
+            for &command in way {
+                lab.halab([command]).success();
+            }
+            let states = MACHINES.map(|machine| state_of(&lab, machine));
+            assert_eq!(states, ["running"; 3], "{broken:?}, {way:?}");
+            assert_eq!(status(&lab)["broken"].to_string(), "[]");
+            let page = "curl -s -o /dev/null --max-time 20 http://10.0.0.20/";
+            lab.client(page).success();
+        }
+    }
 }
 
 fn in_use() {

@@ -111,6 +111,9 @@ pub(crate) const CALM: Duration = Duration::from_secs(150);
 
 const FAULTS_MAX: u64 = 8;
 
+/// Nodes of the largest world.
+pub(crate) const NODES_MAX: usize = 5;
+
 impl Scenario {
     /// Nothing happens.
     pub(crate) fn calm(failback: &'static str) -> Self {
@@ -144,7 +147,7 @@ impl Scenario {
         let mut random = Random::new(seed ^ 0x5EED);
         let mut scenario = Self::calm("off");
         scenario.seed = seed;
-        scenario.nodes = 3 + index(&mut random, 3);
+        scenario.nodes = 3 + index(&mut random, NODES_MAX - 2);
         scenario.has_resources = false;
         scenario.make_up(&mut random);
         scenario

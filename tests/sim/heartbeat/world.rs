@@ -19,7 +19,9 @@ use halab::heartbeat::jobs::{Outcome, ResourceCommand, Verb};
 use halab::heartbeat::node::{Action, Exit, Identity, Node, Now};
 use halab::heartbeat::random::Random;
 
-use super::scenario::{CALM, Fault, FaultKind, Sabotage, Scenario, TROUBLE_ENDS, index, millis};
+use super::scenario::{
+    CALM, Fault, FaultKind, NODES_MAX, Sabotage, Scenario, TROUBLE_ENDS, index, millis,
+};
 
 /// Resources of each group: the first, an address, may run on one node only.
 const RESOURCES: [&str; 2] = ["10.0.0.50 service-a", "10.0.0.51 service-b"];
@@ -48,11 +50,15 @@ const EPOCH: u64 = 1_700_000_000;
 /// Events in one moment; more means that a node spins.
 const EVENTS_PER_MOMENT_MAX: u32 = 10_000;
 
+/// What one node thinks of each; without an allocation, for it is looked at before every step.
+type Views = [Option<NodeStatus>; NODES_MAX];
+
 pub(crate) struct World<'a> {
     scenario: &'a Scenario,
     now: Duration,
     random: Random,
     machines: Vec<Machine>,
+    names: Vec<String>,
     /// (arrival, number) → (to, from, bytes); the number keeps equal times in order.
     in_flight: BTreeMap<(Duration, u64), (usize, usize, Packet)>,
     packet_number: u64,
@@ -145,6 +151,7 @@ impl<'a> World<'a> {
             now: Duration::ZERO,
             random,
             machines,
+            names: (0..scenario.nodes).map(name).collect(),
             in_flight: BTreeMap::new(),
             packet_number: 0,
             recording: VecDeque::new(),
@@ -559,19 +566,24 @@ impl<'a> World<'a> {
 
     // Invariants.
 
-    fn views(&self, node: usize) -> Vec<Option<NodeStatus>> {
-        (0..self.machines.len())
-            .map(|other| self.view(node, other))
-            .collect()
+    fn views(&self, node: usize) -> Views {
+        let mut views = [None; NODES_MAX];
+        for (other, view) in views.iter_mut().enumerate().take(self.machines.len()) {
+            *view = self.view(node, other);
+        }
+        views
     }
 
     fn view(&self, node: usize, other: usize) -> Option<NodeStatus> {
-        self.machines[node].node.as_ref()?.status_of(&name(other))
+        self.machines[node]
+            .node
+            .as_ref()?
+            .status_of(&self.names[other])
     }
 
     /// A running node may be declared dead only after its dead time without a word.
-    fn note_deaths(&mut self, node: usize, before: &[Option<NodeStatus>]) {
-        for (other, before) in before.iter().enumerate() {
+    fn note_deaths(&mut self, node: usize, before: &Views) {
+        for (other, before) in before.iter().enumerate().take(self.machines.len()) {
             let died = *before != Some(NodeStatus::Dead)
                 && self.view(node, other) == Some(NodeStatus::Dead);
             if died {

@@ -14,23 +14,18 @@ const SECRET: &str = "42ade27dad9045964fab10a395ffe4e0f726a80b";
 
 pub(super) fn trials() -> Vec<Trial> {
     let mut trials = vec![trial("exercise_03_is_green_and_leaves_no_trace", || {
-        whole("ex03a", "tools=agent", &[]);
+        whole("ex03a", "tools=agent");
     })];
-    // The real thing takes half a minute for what takes ours a second: its set-up and teardown
-    // every time, all of its failovers on request.
+    // The real thing takes half a minute for what takes ours a second.
     if is_long() {
         trials.push(trial("exercise_03_is_green_with_the_package", || {
-            whole("ex03n", "tools=native", &[]);
-        }));
-    } else {
-        trials.push(trial("exercise_03_sets_the_package_up", || {
-            whole("ex03n", "tools=native", &["--tags", "setup"]);
+            whole("ex03n", "tools=native");
         }));
     }
     trials
 }
 
-fn whole(lab: &str, tools: &str, tags: &[&str]) {
+fn whole(lab: &str, tools: &str) {
     let lab = Lab::new(lab);
     lab.halab(["up"]).success();
     let clean = traces(&lab);
@@ -44,7 +39,7 @@ fn whole(lab: &str, tools: &str, tags: &[&str]) {
         assert!(!finished.stderr.contains(SECRET), "the key is shown");
         finished.success()
     };
-    run(tags);
+    run(&[]);
     let again = run(&["--tags", "setup"]);
     for (host, counts) in recap(&again) {
         assert_eq!(

@@ -127,8 +127,10 @@ impl Legacy {
     }
 
     pub fn finished(&mut self, work: &Finished<Reason>, now: Duration, out: &mut Vec<Effect>) {
-        for group in &work.failed {
-            self.groups[*group].retry_at = Some(now + FAILED_START_WAIT);
+        for index in &work.failed {
+            // It may have been asked for meanwhile, and is the other node's then.
+            let group = &mut self.groups[*index];
+            group.retry_at = group.is_held.then_some(now + FAILED_START_WAIT);
         }
         match &work.reason {
             Reason::Give { to, key } => send_response(to, key, "yes", out),
@@ -389,6 +391,26 @@ mod tests {
             legacy("b").message("a", &request(key), &STOPPED, &mut out);
             assert!(format!("{out:?}").contains("differ"), "{out:?}");
         }
+    }
+
+    /// The other node came back and asked while the start was failing: trying again would have made
+    /// two owners.
+    #[test]
+    fn a_group_that_was_given_away_during_its_failing_start_is_not_tried_again() {
+        let mut legacy = legacy("a");
+        legacy.communication_up(false, NOW, &mut Vec::new());
+        let starting = [GroupState::Stopped, GroupState::Starting];
+        let ask = request("10.0.0.51");
+        legacy.message("b", &ask, &starting, &mut Vec::new());
+        let failed = Finished {
+            reason: Reason::TakeForeign,
+            groups: vec![1],
+            failed: vec![1],
+        };
+        legacy.finished(&failed, NOW, &mut Vec::new());
+        let mut out = Vec::new();
+        legacy.timeout(NOW + FAILED_START_WAIT, &mut out);
+        assert!(shown(&out).is_empty(), "{out:?}");
     }
 
     #[test]

@@ -263,8 +263,10 @@ impl Resources {
         self.failed
             .retain(|(_, group)| !work.groups.contains(group));
         let again = now + FAILED_START_WAIT;
-        self.failed
-            .extend(work.failed.iter().map(|group| (again, *group)));
+        // One that was given away meanwhile is the other node's.
+        let held = self.groups(self.mine);
+        let failed = work.failed.iter().filter(|group| held.contains(group));
+        self.failed.extend(failed.map(|group| (again, *group)));
         match work.reason {
             Reason::TakeLocal => {
                 self.send_held(Some("req_our_resources()"), out);
@@ -351,7 +353,7 @@ impl Resources {
                 };
             } else {
                 log(out, Level::Info, "local resource transition completed.");
-                self.become_stable(now, out);
+                self.become_stable(false, now, out);
             }
         }
         if self.standby.is_some_and(|standby| standby.until <= now) {
@@ -452,19 +454,20 @@ impl Resources {
         }
         // Scripts report what they took without a word about stability: what the daemon said
         // before counts still, even when it comes later.
+        let mut said_unstable = false;
         if let Some(word) = message.get("isstable")
             && sequence >= self.newest_stability
         {
             self.newest_stability = sequence;
             match word {
-                "1" => self.other_is_stable(from, now, out),
+                "1" => said_unstable = self.other_is_stable(from, now, out),
                 _ if self.other.stand == Stand::Stable => self.other.stand = Stand::InFlux,
                 _ => {}
             }
         }
         let is_waiting = matches!(self.state, State::Received { .. });
         if is_waiting && (self.other.stand == Stand::Stable || both_began) {
-            self.become_stable(now, out);
+            self.become_stable(said_unstable, now, out);
         } else if was_taken {
             self.groups_taken(now, out);
         }
@@ -491,26 +494,34 @@ impl Resources {
         wants
     }
 
-    fn other_is_stable(&mut self, from: &str, now: Duration, out: &mut Vec<Effect>) {
-        if self.other.stand != Stand::Stable {
-            self.other.stand = Stand::Stable;
-            log(out, Level::Info, "remote resource transition completed.");
-            if self.state != State::Init && self.state != State::Shutdown {
-                self.send_held(None, out);
-            }
-            if let Some(wish) = self.early_wish.take().filter(|wish| wish.until > now) {
-                self.promise(from, wish.share, now, out);
-            }
-            self.try_failback(now, out);
+    /// Returns whether it has said that this node is not stable.
+    fn other_is_stable(&mut self, from: &str, now: Duration, out: &mut Vec<Effect>) -> bool {
+        if self.other.stand == Stand::Stable {
+            return false;
         }
+        self.other.stand = Stand::Stable;
+        log(out, Level::Info, "remote resource transition completed.");
+        let answers = self.state != State::Init && self.state != State::Shutdown;
+        if answers {
+            self.send_held(None, out);
+        }
+        if let Some(wish) = self.early_wish.take().filter(|wish| wish.until > now) {
+            self.promise(from, wish.share, now, out);
+        }
+        self.try_failback(now, out);
+        answers && !self.is_stable()
     }
 
-    fn become_stable(&mut self, now: Duration, out: &mut Vec<Effect>) {
+    fn become_stable(&mut self, said_unstable: bool, now: Duration, out: &mut Vec<Effect>) {
         self.take_local(out);
         self.state = State::Stable;
         if std::mem::take(&mut self.taken_before_stable) {
             // heartbeat takes a node that left for stable once it has taken its groups.
-            self.say_unstable(now, out);
+            if said_unstable {
+                self.report_again = Some(now + REPORT_AGAIN_WAIT);
+            } else {
+                self.say_unstable(now, out);
+            }
         }
         self.send_held(None, out);
         self.try_failback(now, out);
@@ -1263,8 +1274,10 @@ mod tests {
         let mut resources = fresh(Failback::On);
         resources.communication_up(true, &mut Vec::new());
         assert!(receive(&mut resources, 2, &taken).is_empty());
-        let said = receive(&mut resources, 3, &held("all", "1"));
-        assert_eq!(said[said.len() - 2..], unstable_and_stable);
+        assert_eq!(
+            receive(&mut resources, 3, &held("all", "1")),
+            unstable_and_stable
+        );
     }
 
     #[test]

@@ -60,7 +60,7 @@ struct Real {
 /// What [`Real`] asks its world for.
 enum Deed {
     Send(Message),
-    /// A message to itself through its own queue.
+    /// A child's message, through the daemon's own queue.
     Loop(Message),
     Run(Child),
     StandbyTimer,
@@ -129,7 +129,8 @@ impl Real {
                 .with("rsc_hold", "foreign")
                 .with("info", "me");
             out.push(Deed::Send(message.clone()));
-            out.push(Deed::Loop(message));
+            // The daemon takes its own messages at once; only its children's go through the queue.
+            self.ask(&message, true, out);
         }
     }
 

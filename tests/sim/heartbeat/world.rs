@@ -312,7 +312,7 @@ impl<'a> World<'a> {
             return;
         };
         let actions = call(daemon, now);
-        self.note_deaths(node, &before);
+        self.note_deaths(node, before);
         self.act(node, actions);
     }
 
@@ -582,7 +582,7 @@ impl<'a> World<'a> {
     }
 
     /// A running node may be declared dead only after its dead time without a word.
-    fn note_deaths(&mut self, node: usize, before: &Views) {
+    fn note_deaths(&mut self, node: usize, before: Views) {
         for (other, before) in before.iter().enumerate().take(self.machines.len()) {
             let died = *before != Some(NodeStatus::Dead)
                 && self.view(node, other) == Some(NodeStatus::Dead);

@@ -142,6 +142,18 @@ impl Pair {
         });
     }
 
+    /// Waits until neither node has anything under way.
+    #[track_caller]
+    fn both_are_settled(&self) {
+        for node in NODES {
+            self.eventually(&format!("{node} is settled"), || {
+                let said = self.on(node, "cl_status rscstatus");
+                let is_settled = said.code == 0 && said.stdout.trim() != "transition";
+                (is_settled, said.to_string())
+            });
+        }
+    }
+
     /// Waits until one node alone has had the service's address for longer than a takeover or a
     /// failback takes; returns which.
     #[track_caller]

@@ -23,15 +23,19 @@ const HEADER_BYTES: u32 = 104;
 /// One L1 entry leads to one L2 table of 8-byte entries, one a cluster.
 const BYTES_PER_L1_ENTRY: u64 = CLUSTER_BYTES / 8 * CLUSTER_BYTES;
 /// The specification's bound.
-const BACKING_NAME_BYTES_MAX: usize = 1023;
+pub const BACKING_NAME_BYTES_MAX: usize = 1023;
 /// Bytes from a file's start that [`Header::parse`] looks at.
-pub const HEAD_BYTES: usize = 72;
+pub const HEAD_BYTES: usize = 80;
+/// Of the incompatible features: the disk's content is in another file, which the header names.
+const EXTERNAL_DATA: u64 = 1 << 2;
 
 /// What a qcow2 file says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     pub disk_bytes: u64,
-    pub has_backing_file: bool,
+    /// Where its backing file's name is, and how long.
+    pub backing_name: Option<(u64, u32)>,
+    pub has_external_data: bool,
     pub is_encrypted: bool,
 }
 
@@ -58,11 +62,17 @@ impl Header {
         if !(2..=3).contains(&version) {
             return Err(HeaderError::Version { found: version });
         }
+        let backing_at = be64(head, 8);
         Ok(Self {
             disk_bytes: be64(head, 24),
-            has_backing_file: be64(head, 8) != 0,
+            backing_name: (backing_at != 0).then(|| (backing_at, be32(head, 16))),
+            has_external_data: version >= 3 && be64(head, 72) & EXTERNAL_DATA != 0,
             is_encrypted: be32(head, 32) != 0,
         })
+    }
+
+    pub fn has_backing_file(&self) -> bool {
+        self.backing_name.is_some()
     }
 }
 
@@ -131,18 +141,21 @@ mod tests {
 
     #[test]
     fn an_overlay_says_what_it_is() {
-        let file = empty_overlay(4 << 30, "base.qcow2");
+        let mut file = empty_overlay(4 << 30, "base.qcow2");
         assert_eq!(
             Header::parse(&file),
             Ok(Header {
                 disk_bytes: 4 << 30,
-                has_backing_file: true,
+                backing_name: Some((128, 10)),
+                has_external_data: false,
                 is_encrypted: false
             })
         );
         let name_at = usize::try_from(be64(&file, 8)).expect("small");
         assert_eq!(&file[name_at..name_at + 10], b"base.qcow2");
         assert_eq!(file.len() as u64, 4 * CLUSTER_BYTES);
+        file[79] |= 4;
+        assert!(Header::parse(&file).expect("a header").has_external_data);
     }
 
     #[test]

@@ -705,9 +705,13 @@ impl Reader<'_> {
         };
         let refused = match qcow2::Header::parse(&head) {
             Err(error) => Some(format!("{} is no qcow2 image: {error}", path.display())),
-            Ok(header) if header.has_backing_file => {
+            Ok(header) if header.has_backing_file() => {
                 Some(format!("{} needs a backing file", path.display()))
             }
+            Ok(header) if header.has_external_data => Some(format!(
+                "{} has its content in another file",
+                path.display()
+            )),
             Ok(header) if header.is_encrypted => Some(format!("{} is encrypted", path.display())),
             Ok(_) => None,
         };

@@ -49,6 +49,7 @@ const SHELLS: &[&str] = &[
     "src/vm/console.rs",
     "src/vm/control.rs",
     "src/vm/driver.rs",
+    "src/vm/export.rs",
     "src/vm/fault.rs",
     "src/vm/forward.rs",
     "src/vm/keys.rs",
@@ -65,6 +66,7 @@ const SHELLS: &[&str] = &[
     "src/run/executor.rs",
     "src/run/grading.rs",
     "src/cli/grade.rs",
+    "src/cli/submissions.rs",
     "src/run/staged.rs",
 ];
 

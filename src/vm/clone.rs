@@ -131,7 +131,7 @@ impl Lab {
 
     /// Keeps the stack of layers low: every copy puts one on each disk, and a lab is copied
     /// whenever it is graded. The machines run meanwhile, and what is frozen stays as it is.
-    fn flatten(
+    pub(super) fn flatten(
         &self,
         _lock: &LabLock,
         holder: Holder,
@@ -190,18 +190,7 @@ impl Lab {
         if let Some(holder) = self.holder() {
             holder.stop()?;
         }
-        let needed = ByteSize::from_mib(
-            self.topology
-                .machines
-                .iter()
-                .map(|machine| machine.memory.mib() + OVERHEAD_MIB)
-                .sum(),
-        );
-        if let Some(available) = available_memory()
-            && available < needed
-        {
-            return Err(LabError::NoMemory { needed, available });
-        }
+        self.see_memory()?;
         self.folders.create()?;
         self.folders.save_record(&LabRecord {
             unfinished: Some(format!("copying the lab `{}`", source.folders.lab)),
@@ -212,9 +201,28 @@ impl Lab {
         Ok(())
     }
 
+    /// Refuses to start machines that there is no memory for.
+    pub(super) fn see_memory(&self) -> Result<(), LabError> {
+        let needed = self.memory_needed();
+        match available_memory() {
+            Some(available) if available < needed => Err(LabError::NoMemory { needed, available }),
+            _ => Ok(()),
+        }
+    }
+
+    /// What all machines take of the host's memory.
+    pub fn memory_needed(&self) -> ByteSize {
+        let machines = self.topology.machines.iter();
+        ByteSize::from_mib(
+            machines
+                .map(|machine| machine.memory.mib() + OVERHEAD_MIB)
+                .sum(),
+        )
+    }
+
     /// Freezes all machines that have power as one, under a name that no command knows; returns
     /// how long they stood still.
-    fn freeze(
+    pub(super) fn freeze(
         &self,
         holder: Holder,
         name: &str,

@@ -313,6 +313,14 @@ impl<'lab> MachineDriver<'lab> {
         }
     }
 
+    /// Has the guest write what it keeps in memory to its disks. One that does not listen is as
+    /// if its power had been cut.
+    pub fn write_caches(&self) {
+        if let Ok(mut control) = Control::connect(&self.path(CONTROL_SOCKET)) {
+            let _ = control.run("write its caches", "sync", WAKE_DEADLINE);
+        }
+    }
+
     fn await_boot(&self, task: &Task) -> Result<(), MachineError> {
         let wait = || {
             let mut control = Control::connect(&self.path(CONTROL_SOCKET))?;

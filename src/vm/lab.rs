@@ -27,6 +27,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::argv::Beginning;
 use super::driver::{MachineDriver, MachineError, Task};
 use super::guest::GuestKeys;
+use super::handin::HandInError;
 use super::keys::{self, KeyError};
 use super::layers::{LAYERS_MAX, Layers, partition_table};
 use super::lifecycle::{
@@ -124,6 +125,8 @@ pub enum LabError {
         needed: ByteSize,
         available: ByteSize,
     },
+    #[error(transparent)]
+    HandIn(#[from] HandInError),
     #[error("failed to shape {machine}'s traffic: {reason}")]
     Shape { machine: String, reason: String },
     #[error(transparent)]
@@ -674,7 +677,7 @@ impl Lab {
         })
     }
 
-    fn start_holder(&self) -> Result<Holder, LabError> {
+    pub(super) fn start_holder(&self) -> Result<Holder, LabError> {
         let batch = ip_batch(&self.topology);
         let name = &self.topology.client.name;
         Ok(Holder::start(
@@ -738,12 +741,11 @@ impl Lab {
             .collect()
     }
 
-    /// Lays out what the disks are layers on.
-    fn base_disks(
+    /// Puts the image beside the lab's disks; returns its name there.
+    pub(super) fn place_image(
         &self,
         ingredients: &Ingredients,
-        build: &str,
-    ) -> Result<(BootFiles, BTreeMap<String, Vec<Layers>>), LabError> {
+    ) -> Result<(String, BootFiles), LabError> {
         let folder = self.folders.disks();
         let hash: String = ingredients.image_hash.chars().take(16).collect();
         let place = |from: &Path, name: String| -> Result<String, LabError> {
@@ -759,6 +761,17 @@ impl Lab {
             initrd: place(&ingredients.initrd, format!("initrd-{hash}"))?,
             accelerator: ingredients.accelerator,
         };
+        Ok((base, boot))
+    }
+
+    /// Lays out what the disks are layers on.
+    fn base_disks(
+        &self,
+        ingredients: &Ingredients,
+        build: &str,
+    ) -> Result<(BootFiles, BTreeMap<String, Vec<Layers>>), LabError> {
+        let folder = self.folders.disks();
+        let (base, boot) = self.place_image(ingredients)?;
         let mut all = BTreeMap::new();
         for machine in &self.topology.machines {
             let mut disks = Vec::new();
@@ -772,7 +785,7 @@ impl Lab {
     }
 
     /// Puts an empty layer on every disk.
-    fn with_new_tops(
+    pub(super) fn with_new_tops(
         &self,
         next_layer: &mut u64,
         disks: &BTreeMap<String, Vec<Layers>>,
@@ -860,7 +873,7 @@ impl Lab {
     }
 
     /// Takes all machines through an operation together.
-    fn group(
+    pub(super) fn group(
         &self,
         operation: Operation,
         holder: Holder,
@@ -1074,7 +1087,7 @@ pub(super) fn unix_now() -> Duration {
 }
 
 /// Reads a disk's size from its top layer.
-fn disk_bytes(path: &Path) -> Result<u64, LabError> {
+pub(super) fn disk_bytes(path: &Path) -> Result<u64, LabError> {
     let error = |source| LabError::ReadLayer {
         path: path.to_owned(),
         source,

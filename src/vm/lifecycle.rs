@@ -193,6 +193,11 @@ pub const BOOT: Operation = Operation {
     phases: &[Phase::Start, Phase::Resume, Phase::AwaitBoot],
     mend: Phase::Kill,
 };
+/// As [`BOOT`], of disks whose keys are another lab's.
+pub const BOOT_FOREIGN: Operation = Operation {
+    phases: &[Phase::Start, Phase::Resume, Phase::AwaitBoot, Phase::Wake],
+    mend: Phase::Kill,
+};
 pub const RESUME: Operation = Operation {
     phases: &[Phase::Resume, Phase::SetClock],
     mend: Phase::Resume,

@@ -30,6 +30,8 @@ pub const LAST: &str = "last";
 pub const GRADED: &str = "graded";
 /// The state a lab was copied in: where a copy begins.
 pub const CLONED: &str = "cloned";
+/// The state a lab was in when it was handed in.
+pub const SUBMITTED: &str = "submitted";
 const MANIFEST_FILE: &str = "manifest.json";
 /// Raised when machines saved by an earlier halab would not fit.
 const FORMAT: u32 = 2;

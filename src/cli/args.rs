@@ -55,6 +55,8 @@ pub enum Command {
     Goto(Goto),
     /// Grade what was set up: on a copy of the lab, which goes on untouched.
     Grade(Grade),
+    /// Write the running lab as one file to hand in: what differs from the guest image.
+    Export(Export),
     /// Keep, load, list and remove states of the whole lab.
     #[command(subcommand)]
     Snapshot(Snapshot),
@@ -90,6 +92,9 @@ pub enum Command {
     /// Keep the lab's network alive.
     #[command(hide = true)]
     InternalHold(InternalHold),
+    /// Grade one hand-in in the lab of this name.
+    #[command(hide = true)]
+    InternalGrade(InternalGrade),
 }
 
 #[derive(Debug, Args)]
@@ -264,8 +269,52 @@ pub struct Grade {
     /// How many hints to show for each lost point, from the idea to the place.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub hints: usize,
+    /// Grade what was handed in instead of the lab: files of `halab export`, or folders of them. The
+    /// forms below become one table (--csv) or a folder with a file for each (--html, --junit,
+    /// --gradescope).
+    #[arg(long, value_name = "FILE|DIR", num_args = 1.., conflicts_with = "in_place")]
+    pub submission: Vec<PathBuf>,
+    /// How many hand-ins are graded side by side; without it as many as there is memory and
+    /// there are processors for.
+    #[arg(long, value_name = "N", requires = "submission", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub at_once: Option<u16>,
+    /// The most minutes that one hand-in may take.
+    #[arg(long, value_name = "MINUTES", requires = "submission", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=600))]
+    pub limit: u16,
+    /// Grade those too that were graded before with the same grade files.
+    #[arg(long, requires = "submission")]
+    pub again: bool,
     #[command(flatten)]
     pub files: ReportFiles,
+}
+
+/// One hand-in, in a process of its own.
+#[derive(Debug, Args)]
+pub struct InternalGrade {
+    /// Where the outcome is written.
+    pub result: PathBuf,
+    pub file: PathBuf,
+    #[arg(long)]
+    pub lang: String,
+    #[arg(required = true)]
+    pub exercises: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The file to write; `.halab` is the usual ending.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The student's name; asked for where it is not given.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The student's number in the class list; asked for where it is not given.
+    #[arg(long)]
+    pub id: Option<String>,
+    /// Hand in the machines' memory too: what was set up by commands alone (ipvsadm, ip, iptables)
+    /// is nowhere else.
+    #[arg(long)]
+    pub running: bool,
 }
 
 /// The report's other forms, each into a file (`-` is standard output).

@@ -13,6 +13,7 @@ pub mod hosts;
 pub mod playbook;
 pub mod run;
 pub mod settings;
+pub mod submissions;
 pub mod topology;
 
 use std::io::{self, Write};

@@ -34,6 +34,8 @@ fn run_in_lab(settings: &Settings, command: &Command) -> anyhow::Result<Exit> {
         Command::Status => super::topology::status(settings),
         Command::Snapshot(args) => super::topology::snapshot(settings, args),
         Command::Grade(args) => super::grade::grade(settings, args),
+        Command::Export(args) => super::submissions::export(settings, args),
+        Command::InternalGrade(args) => super::submissions::grade_alone(settings, args),
         Command::Clone(args) => super::topology::clone(settings, args),
         Command::Ssh(args) => super::topology::ssh(settings, args),
         Command::Shell(args) => super::topology::shell(settings, args),

@@ -80,7 +80,7 @@ fn folders(settings: &Settings) -> LabFolders {
     }
 }
 
-fn halab_command(settings: &Settings) -> anyhow::Result<Vec<String>> {
+pub(super) fn halab_command(settings: &Settings) -> anyhow::Result<Vec<String>> {
     netns::halab_command(&settings.lab, &settings.folder.root)
         .context("failed to find this program's own file")
 }
@@ -136,7 +136,10 @@ async fn bring_up(settings: &Settings, command: &str, start: Start) -> anyhow::R
 }
 
 /// Makes the host and the image ready.
-async fn ingredients(settings: &Settings, progress: &dyn Progress) -> anyhow::Result<Ingredients> {
+pub(super) async fn ingredients(
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> anyhow::Result<Ingredients> {
     let recipe = doctor::recipe(settings)?;
     let mut accelerator = doctor::ensure(settings, progress)?;
     let was_built =
@@ -170,7 +173,7 @@ fn agent() -> Option<GuestProgram> {
     })
 }
 
-fn qemu_version() -> anyhow::Result<String> {
+pub(super) fn qemu_version() -> anyhow::Result<String> {
     let output = Command::new("qemu-system-x86_64")
         .arg("--version")
         .output()

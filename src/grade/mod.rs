@@ -18,5 +18,6 @@ pub mod junit;
 pub mod outcome;
 pub mod picture;
 pub mod report;
+pub mod submissions;
 pub mod terminal;
 pub mod words;

@@ -7,6 +7,7 @@ mod capture;
 mod clone;
 mod exercises;
 mod grading;
+mod hand_in;
 mod heartbeat;
 mod interruptions;
 mod ipvs;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
     trials.extend(capture::trials());
     trials.extend(sequence::trials());
     trials.extend(grading::trials());
+    trials.extend(hand_in::trials());
     trials.extend(ipvs::trials());
     trials.extend(peers::trials());
     trials.extend(replica_tools::trials());

@@ -38,8 +38,6 @@ const UNPROVEN: &[&str] = &[
     "exercise_03",
     "heartbeat",
     "a_mistake_costs_its_points",
-    "replica_tools",
-    "replica_ours_is_primary",
     "replica_the_kernels_is_primary",
 ];
 

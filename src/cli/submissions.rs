@@ -154,10 +154,17 @@ pub fn grade(settings: &Settings, args: &args::Grade) -> anyhow::Result<Exit> {
     let results = settings.cache_dir.join("graded");
     fs::create_dir_all(&results)
         .with_context(|| format!("failed to make {}", results.display()))?;
-    let jobs: Vec<Job> = hand_ins
-        .into_iter()
-        .map(|path| Job::new(settings, args, &files, path, &results))
-        .collect::<Result<_, _>>()?;
+    let mut jobs: Vec<Job> = Vec::new();
+    let total = hand_ins.len();
+    for (index, path) in hand_ins.into_iter().enumerate() {
+        let job = Job::new(settings, args, &files, index, path, &results)?;
+        // The same file under two names is graded once, and both are told of it.
+        match jobs.iter_mut().find(|other| other.result == job.result) {
+            Some(other) => other.names.extend(job.names),
+            None => jobs.push(job),
+        }
+    }
+    jobs.reverse();
     let at_once = match args.at_once {
         Some(count) => usize::from(count),
         None => fitting(settings)?,
@@ -169,8 +176,8 @@ pub fn grade(settings: &Settings, args: &args::Grade) -> anyhow::Result<Exit> {
         limit: Duration::from_secs(u64::from(args.limit) * 60),
         again: args.again,
         progress: Arc::clone(&progress),
-        total: jobs.len(),
-        queue: Mutex::new(jobs.into_iter().enumerate().rev().collect()),
+        total,
+        queue: Mutex::new(jobs),
         done: Mutex::default(),
         stopped: AtomicBool::new(false),
         running: Mutex::default(),
@@ -258,6 +265,8 @@ fn fitting(settings: &Settings) -> anyhow::Result<usize> {
 #[derive(Debug)]
 struct Job {
     path: PathBuf,
+    /// What it is called, and where it stands in the table.
+    names: Vec<(usize, String)>,
     /// The lab it is graded in.
     lab: String,
     result: PathBuf,
@@ -269,9 +278,12 @@ impl Job {
         settings: &Settings,
         args: &args::Grade,
         files: &[GradeFile],
+        index: usize,
         path: PathBuf,
         results: &Path,
     ) -> anyhow::Result<Self> {
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        let name = name.to_string_lossy().into_owned();
         let (_, content) = File::open(&path)
             .and_then(sha256_of)
             .with_context(|| format!("failed to read {}", path.display()))?;
@@ -291,14 +303,10 @@ impl Job {
         settings.for_lab(&lab)?;
         Ok(Self {
             result: results.join(format!("{key}.json")),
+            names: vec![(index, name)],
             path,
             lab,
         })
-    }
-
-    fn name(&self) -> String {
-        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
-        name.to_string_lossy().into_owned()
     }
 }
 
@@ -312,7 +320,7 @@ struct Hall {
     progress: Arc<dyn Progress>,
     total: usize,
     /// The next one last.
-    queue: Mutex<Vec<(usize, Job)>>,
+    queue: Mutex<Vec<Job>>,
     done: Mutex<Vec<(usize, String, Outcome)>>,
     stopped: AtomicBool,
     running: Mutex<BTreeSet<u32>>,
@@ -321,7 +329,7 @@ struct Hall {
 impl Hall {
     fn work(&self) {
         while !self.stopped.load(Ordering::Relaxed) {
-            let Some((index, job)) = locked(&self.queue).pop() else {
+            let Some(job) = locked(&self.queue).pop() else {
                 return;
             };
             let outcome = match read_outcome(&job.result) {
@@ -331,7 +339,8 @@ impl Hall {
             let Some(outcome) = outcome else {
                 continue;
             };
-            locked(&self.done).push((index, job.name(), outcome));
+            let of_each = job.names.into_iter();
+            locked(&self.done).extend(of_each.map(|(index, name)| (index, name, outcome.clone())));
             self.progress.step(&self.status());
         }
     }

@@ -94,8 +94,8 @@ fn alike(outcomes: &[(String, Outcome)]) -> BTreeMap<usize, Vec<String>> {
             owners.entry(*print).or_default().push(index);
         }
     }
-    // A piece that more than a third have, and more than three, is everybody's.
-    let common = (outcomes.len() / 3).max(3);
+    // A piece that more than half have, and more than four, is everybody's.
+    let common = (outcomes.len() / 2).max(4);
     let mut own = vec![0_usize; outcomes.len()];
     let mut shared: BTreeMap<(usize, usize), usize> = BTreeMap::new();
     for holders in owners.values().filter(|holders| holders.len() <= common) {

@@ -200,6 +200,8 @@ fn handed_in() {
     class.export("bob.halab", "Bob", &["--running"]);
     class.export("disks.halab", "Dan", &[]);
 
+    // Somebody's file under another name.
+    fs::copy(&ana, class.hand_in("copy.halab")).expect("copied");
     let whole = fs::read(&ana).expect("it is there");
     fs::write(class.hand_in("cut.halab"), &whole[..whole.len() / 2]).expect("written");
     fs::write(class.hand_in("text.halab"), "my homework\n").expect("written");
@@ -228,6 +230,10 @@ fn handed_in() {
     }
     assert_eq!(row(&found, "ana.halab")["student"]["name"], "Ana Pop");
     assert!(
+        look(row(&found, "copy.halab")).contains("100 % of its work is in ana.halab too"),
+        "{found}"
+    );
+    assert!(
         look(row(&found, "ana.halab")).contains("bob.halab"),
         "{found}"
     );
@@ -244,7 +250,7 @@ fn handed_in() {
         );
     }
     let table = fs::read_to_string(&csv).expect("the table");
-    assert_eq!(table.matches("\r\n").count(), 4, "{table}");
+    assert_eq!(table.matches("\r\n").count(), 5, "{table}");
     assert!(html.join("ana.html").is_file());
     // What was graded is not graded again, and says the same.
     assert_eq!(class.grade(1, &[]), found);

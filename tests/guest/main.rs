@@ -39,6 +39,9 @@ const UNPROVEN: &[&str] = &[
     "heartbeat",
     "a_mistake_costs_its_points",
     "replica_the_kernels_is_primary",
+    // The NBD half ended at once on a quiet machine, and its helpers kept the trial waiting.
+    "replica_tools",
+    "replica_ours_is_primary",
 ];
 
 fn main() -> ExitCode {

@@ -3,6 +3,7 @@
 pub mod chain;
 pub mod diagnostic;
 pub mod frame;
+pub mod hex;
 pub mod latency;
 #[cfg(feature = "orchestrator")]
 pub mod units;

@@ -61,9 +61,6 @@ pub(super) struct GradeFile {
 }
 
 pub fn grade(settings: &Settings, args: &args::Grade) -> anyhow::Result<Exit> {
-    if !args.submission.is_empty() {
-        return super::submissions::grade(settings, args);
-    }
     let files = match read_grade_files(settings, &args.exercises, &args.lang) {
         Ok(files) => files,
         Err(Refusal::Other(error)) => return Err(error),
@@ -72,6 +69,9 @@ pub fn grade(settings: &Settings, args: &args::Grade) -> anyhow::Result<Exit> {
             return Ok(Exit::CouldNotRun);
         }
     };
+    if !args.submission.is_empty() {
+        return super::submissions::grade(settings, args, &files);
+    }
     let progress: Arc<dyn Progress> = progress::for_user(settings.json).into();
     let graded = if args.in_place {
         grade_in_place(settings, &files, &args.lang, &progress)?
@@ -489,7 +489,7 @@ pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 /// What the pictures show of a topology.
-pub(super) fn plan(topology: &Topology) -> Plan {
+fn plan(topology: &Topology) -> Plan {
     let client = PictureBox {
         name: topology.client.name.clone(),
         lines: topology

@@ -27,24 +27,24 @@ use sha2::{Digest as _, Sha256};
 use super::args;
 use super::exit::Exit;
 use super::grade::{self, GradeFile, read_grade_files, unix_now};
-use super::playbook::{Refusal, show};
 use super::settings::Settings;
 use super::topology::{self, RunningLab, qemu_version};
 use crate::base::chain::Chain;
+use crate::base::hex::hex;
+use crate::grade::csv;
 use crate::grade::report::{Report, Student};
 use crate::grade::submissions::{self, Outcome, Row};
-use crate::grade::{csv, gradescope, html, junit};
 use crate::vm::clone::available_memory;
 use crate::vm::export::Order;
 use crate::vm::handin::{self, OWNER_CHARS_MAX, sha256_of};
 use crate::vm::lab::UpOutcome;
+use crate::vm::process::ends_within;
 use crate::vm::progress::{self, Progress};
 use crate::vm::snapshot::SUBMITTED;
+use crate::vm::state::{read_json, write_json};
 
 /// What hand-ins are called in a folder.
 const EXTENSION: &str = "halab";
-/// How often a worker looks at its process.
-const LOOK: Duration = Duration::from_millis(100);
 /// Of a process's last words.
 const REASON_LINES_MAX: usize = 3;
 
@@ -137,15 +137,11 @@ fn owner(given: Option<&str>, flag: &str, question: &str) -> anyhow::Result<Stri
     Ok(text.to_owned())
 }
 
-pub fn grade(settings: &Settings, args: &args::Grade) -> anyhow::Result<Exit> {
-    let files = match read_grade_files(settings, &args.exercises, &args.lang) {
-        Ok(files) => files,
-        Err(Refusal::Other(error)) => return Err(error),
-        Err(Refusal::Input(problems)) => {
-            show(settings, &problems);
-            return Ok(Exit::CouldNotRun);
-        }
-    };
+pub(super) fn grade(
+    settings: &Settings,
+    args: &args::Grade,
+    files: &[GradeFile],
+) -> anyhow::Result<Exit> {
     let hand_ins = hand_ins(&args.submission)?;
     let progress: Arc<dyn Progress> = progress::for_user(settings.json).into();
     // Once, before the first process: each would build the image that is missing.
@@ -157,7 +153,7 @@ pub fn grade(settings: &Settings, args: &args::Grade) -> anyhow::Result<Exit> {
     let mut jobs: Vec<Job> = Vec::new();
     let total = hand_ins.len();
     for (index, path) in hand_ins.into_iter().enumerate() {
-        let job = Job::new(settings, args, &files, index, path, &results)?;
+        let job = Job::new(settings, args, files, index, path, &results)?;
         // The same file under two names is graded once, and both are told of it.
         match jobs.iter_mut().find(|other| other.result == job.result) {
             Some(other) => other.names.extend(job.names),
@@ -298,7 +294,7 @@ impl Job {
             hash.update(&text);
             hash.update([0]);
         }
-        let key = handin::hex(&hash.finalize()[..12]);
+        let key = hex(&hash.finalize()[..12]);
         let lab = format!("hand-in.{}", &content[..16]);
         settings.for_lab(&lab)?;
         Ok(Self {
@@ -396,7 +392,7 @@ impl Hall {
                 ..Outcome::default()
             };
             // A hand-in that takes too long would take as long the next time.
-            let _ = write_outcome(&job.result, &failed);
+            let _ = write_json(&job.result, &failed);
             outcome = Some(failed);
         }
         let _ = fs::remove_file(&log);
@@ -428,19 +424,16 @@ impl Hall {
     }
 
     fn wait(&self, mut child: Child) -> End {
-        let end = Instant::now() + self.limit;
-        let ended = loop {
-            match child.try_wait() {
-                Ok(Some(_)) => break End::Done,
-                Err(error) => break End::Failed(error.to_string()),
-                Ok(None) if Instant::now() >= end => break End::Late,
-                Ok(None) => thread::sleep(LOOK),
-            }
-        };
-        if !matches!(ended, End::Done) {
+        let pid = i32::try_from(child.id()).expect("a process id is an i32");
+        let in_time = ends_within(pid, self.limit);
+        if !in_time {
             let _ = child.kill();
-            let _ = child.wait();
         }
+        let ended = match child.wait() {
+            Err(error) => End::Failed(error.to_string()),
+            Ok(_) if in_time => End::Done,
+            Ok(_) => End::Late,
+        };
         locked(&self.running).remove(&child.id());
         ended
     }
@@ -500,7 +493,7 @@ pub fn grade_alone(settings: &Settings, args: &args::InternalGrade) -> anyhow::R
         Ok(false) => return Ok(Exit::Interrupted),
         Err(error) => outcome.problem = Some(Chain(error.as_ref()).to_string()),
     }
-    write_outcome(&args.result, &outcome)?;
+    write_json(&args.result, &outcome)?;
     Ok(Exit::Done)
 }
 
@@ -550,17 +543,9 @@ fn student(list: &handin::HandIn) -> Student {
     }
 }
 
+/// A damaged one is made again.
 fn read_outcome(path: &Path) -> Option<Outcome> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
-}
-
-/// Appears whole or not at all: a grading that was cut short is done again.
-fn write_outcome(path: &Path, outcome: &Outcome) -> anyhow::Result<()> {
-    let unfinished = path.with_extension(format!("unfinished-{}", std::process::id()));
-    let text = serde_json::to_vec(outcome).context("failed to write down the outcome")?;
-    fs::write(&unfinished, text)
-        .and_then(|()| fs::rename(&unfinished, path))
-        .with_context(|| format!("failed to write {}", path.display()))
+    read_json(path).ok().flatten()
 }
 
 /// What a process said last, for whoever asks why there is no outcome.
@@ -588,41 +573,35 @@ fn write_all(settings: &Settings, rows: &[Row], files: &args::ReportFiles) -> an
         let table = csv::render(&reports).context("failed to make the table")?;
         grade::write(path, &table)?;
     }
-    let plan = grade::plan(&topology::read_topology(settings)?);
-    let forms: [(&Option<PathBuf>, &str, Form<'_>); 3] = [
-        (&files.html, "html", &|report| {
-            html::render(report, &plan).context("failed to make the HTML report")
-        }),
-        (&files.junit, "xml", &|report| {
-            junit::render(report).context("failed to make the JUnit report")
-        }),
-        (&files.gradescope, "json", &|report| {
-            Ok(gradescope::render(report).to_string())
-        }),
-    ];
-    for (folder, extension, form) in forms {
-        let Some(folder) = folder else {
-            continue;
-        };
+    let folders = [&files.html, &files.junit, &files.gradescope];
+    for folder in folders.into_iter().flatten() {
         fs::create_dir_all(folder)
             .with_context(|| format!("failed to make the folder {}", folder.display()))?;
-        let mut taken = BTreeSet::new();
-        for row in rows {
-            let Some(report) = &row.outcome.report else {
-                continue;
-            };
-            let mut stem = submissions::file_stem(row);
-            while !taken.insert(stem.clone()) {
-                stem.push('_');
-            }
-            grade::write(&folder.join(format!("{stem}.{extension}")), &form(report)?)?;
+    }
+    let topology = topology::read_topology(settings)?;
+    let mut taken = BTreeSet::new();
+    for row in rows {
+        let Some(report) = &row.outcome.report else {
+            continue;
+        };
+        let mut stem = submissions::file_stem(row);
+        while !taken.insert(stem.clone()) {
+            stem.push('_');
         }
+        let own = |folder: &Option<PathBuf>, extension: &str| {
+            let folder = folder.as_ref()?;
+            Some(folder.join(format!("{stem}.{extension}")))
+        };
+        let own = args::ReportFiles {
+            html: own(&files.html, "html"),
+            junit: own(&files.junit, "xml"),
+            gradescope: own(&files.gradescope, "json"),
+            csv: None,
+        };
+        grade::write_files(report, &topology, &own)?;
     }
     Ok(())
 }
-
-/// Makes one report's text.
-type Form<'a> = &'a dyn Fn(&Report) -> anyhow::Result<String>;
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,7 +1,6 @@
 //! The agent's binary on this machine: where it is, what it is called on a guest.
 
 use std::env;
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -10,6 +9,8 @@ use std::sync::{Arc, OnceLock};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
+
+use crate::base::hex::hex;
 
 /// Hexadecimal digits of the hash in the uploaded file's name; 64 bits tell builds apart.
 const HASH_DIGITS: usize = 16;
@@ -86,13 +87,9 @@ impl AgentFile {
 
 impl AgentBinary {
     pub(super) fn new(content: Vec<u8>) -> Self {
-        let mut sha256 = String::new();
-        for byte in Sha256::digest(&content) {
-            let _ = write!(sha256, "{byte:02x}");
-        }
         Self {
+            sha256: hex(&Sha256::digest(&content)),
             content,
-            sha256,
             gzip: OnceLock::new(),
         }
     }

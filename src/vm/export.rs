@@ -25,7 +25,7 @@ use super::netns::Holder;
 use super::progress::Progress;
 use super::snapshot::{self, Manifest, SUBMITTED, collect_garbage, unfinished_name};
 use super::spec::DiskContent;
-use super::state::{LabLock, LabRecord, StateError, create_folder};
+use super::state::{Faults, LabLock, LabRecord, StateError, create_folder};
 use crate::base::units::ByteSize;
 
 /// The name of the state while it is packed.
@@ -248,7 +248,8 @@ impl Lab {
         Ok(())
     }
 
-    /// Boots all machines from the disks as they were handed in, and keeps that state.
+    /// Boots the machines from the disks as they were handed in, and keeps that state. Those that
+    /// were shut down stay so; a power cut is no part of a disk.
     fn boot_disks(&self, progress: &dyn Progress) -> Result<(), LabError> {
         let manifest = Manifest::read(&self.folders.snapshot(SUBMITTED))?.ok_or(LabError::NotUp)?;
         let mut record = LabRecord {
@@ -257,6 +258,10 @@ impl Lab {
             unfinished: Some("booting a hand-in".into()),
             topology_key: self.topology_key(),
             boot: Some(manifest.boot.clone()),
+            faults: Faults {
+                shut_down: manifest.faults.shut_down.clone(),
+                ..Faults::default()
+            },
             ..LabRecord::default()
         };
         record.disks = self.with_new_tops(&mut record.next_layer, &manifest.disks)?;
@@ -267,7 +272,13 @@ impl Lab {
             // A boot leaves keys alone that are there.
             task.hand_over_keys = true;
         }
-        self.group(lifecycle::BOOT_FOREIGN, holder, &tasks, progress)?;
+        self.group_but(
+            &record.faults.without_power(),
+            lifecycle::BOOT_FOREIGN,
+            holder,
+            &tasks,
+            progress,
+        )?;
         self.save_state(holder, SUBMITTED, lifecycle::SAVE, None, progress)?;
         let record = LabRecord {
             unfinished: None,

@@ -22,6 +22,7 @@ use super::layers::{LAYERS_MAX, Layers};
 use super::qcow2::{BACKING_NAME_BYTES_MAX, HEAD_BYTES, Header};
 use super::snapshot::{Manifest, memory_file};
 use super::spec::{DiskContent, Machine, Topology};
+use crate::base::hex::hex;
 use crate::base::units::ByteSize;
 
 /// Raised when hand-ins of an earlier halab would not be understood.
@@ -155,10 +156,11 @@ pub fn own_files(state: &Manifest, topology: &Topology, running: bool) -> Vec<(P
         .into_iter()
         .filter(|name| !shared.contains(name))
         .map(|name| (Place::Disks, name));
+    let off = state.faults.without_power();
     let awake = state
         .disks
         .keys()
-        .filter(|machine| running && !state.faults.killed.contains(*machine))
+        .filter(|machine| running && !off.contains(*machine))
         .map(|machine| (Place::Memory, memory_file(machine)));
     disks.chain(awake).collect()
 }
@@ -413,15 +415,6 @@ pub fn sha256_of(mut file: impl Read) -> io::Result<(u64, String)> {
         hash.update(&buffer[..count]);
         bytes += count as u64;
     }
-}
-
-/// Writes bytes as digests are written.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Writes a hand-in. `open` gives each file's content.
@@ -754,6 +747,14 @@ mod tests {
             works.into_iter().collect::<Vec<_>>(),
             ["one-sda.7.qcow2", "one-sdb.8.qcow2"]
         );
+    }
+
+    #[test]
+    fn a_machine_that_is_off_has_no_memory_to_hand_in() {
+        let mut state = state();
+        state.faults.shut_down.insert("one".into());
+        let files = own_files(&state, &topology(), true);
+        assert!(files.iter().all(|(place, _)| *place == Place::Disks));
     }
 
     #[test]

@@ -873,7 +873,7 @@ impl Lab {
     }
 
     /// Takes all machines through an operation together.
-    pub(super) fn group(
+    fn group(
         &self,
         operation: Operation,
         holder: Holder,

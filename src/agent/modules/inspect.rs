@@ -17,6 +17,7 @@ use super::super::error::ModuleError;
 use super::super::files;
 use super::super::process::unix_now;
 use super::super::work::{Work, accounts};
+use crate::base::hex::hex;
 use crate::task::accounts::Accounts;
 use crate::task::find::{Criteria, Seen};
 use crate::task::mode::MODE_MASK;
@@ -285,12 +286,4 @@ pub(super) fn sha256_hex(bytes: &[u8]) -> String {
 
 pub(super) fn md5_hex(bytes: &[u8]) -> String {
     hex(&Md5::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-    halves
-        .map(|half| char::from(DIGITS[usize::from(half)]))
-        .collect()
 }

@@ -1280,8 +1280,8 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_group_that_was_offered_to_a_node_which_then_died_is_tried_again_here() {
+    /// Its own group did not start, and the other node holds nothing.
+    fn after_a_failed_start() -> Resources {
         let mut resources = resources(Failback::Off);
         resources.communication_up(true, &mut Vec::new());
         receive(&mut resources, 1, &held("none", "1"));
@@ -1291,6 +1291,12 @@ mod tests {
             failed: vec![0],
         };
         resources.finished(&work, NOW, &mut Vec::new());
+        resources
+    }
+
+    #[test]
+    fn a_group_that_was_offered_to_a_node_which_then_died_is_tried_again_here() {
+        let mut resources = after_a_failed_start();
         let later = NOW + FAILED_START_WAIT;
         let mut out = Vec::new();
         resources.timeout(later, &mut out);
@@ -1303,15 +1309,7 @@ mod tests {
 
     #[test]
     fn a_group_that_does_not_start_is_offered_to_the_other_node_after_a_while() {
-        let mut resources = resources(Failback::Off);
-        resources.communication_up(true, &mut Vec::new());
-        receive(&mut resources, 1, &held("none", "1"));
-        let work = Finished {
-            reason: Reason::TakeLocal,
-            groups: vec![0],
-            failed: vec![0],
-        };
-        resources.finished(&work, NOW, &mut Vec::new());
+        let mut resources = after_a_failed_start();
         receive(&mut resources, 2, &held("local", "1"));
         let mut out = Vec::new();
         resources.timeout(NOW + FAILED_START_WAIT, &mut out);

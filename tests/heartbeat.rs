@@ -31,6 +31,12 @@ const ATTACK_SECONDS_DEFAULT: u64 = 5;
 
 const PACKETS_PER_SECOND: u64 = 50_000;
 
+/// Made before the attack, so that it is as fast as the wire: two seconds of it, sent again and again.
+const PREPARED: usize = 100_000;
+
+/// What an attack made at random is made from; another one each time unless given.
+const SEED: &str = "HALAB_TEST_SEED";
+
 const KEYS: &str = "auth 1\n1 sha1 42ade27dad9045964fab10a395ffe4e0f726a80b\n";
 
 /// Runs this very test again inside namespaces of its own, where it is root and alone.
@@ -354,7 +360,6 @@ fn two_different_haresources_are_told() {
 
 /// Everything an attacker without the key can send, and what they recorded before.
 struct Attacker {
-    socket: UdpSocket,
     random: Random,
     recorded: Vec<Vec<u8>>,
     buffer: Vec<u8>,
@@ -430,27 +435,33 @@ fn a_flood_of_bad_packets_changes_nothing() {
     let before = settled(&far, &target);
     let resident = target.resident_kib();
 
-    let seed = std::process::id().into();
-    let seconds = std::env::var(ATTACK_SECONDS)
-        .ok()
-        .and_then(|seconds| seconds.parse().ok())
-        .unwrap_or(ATTACK_SECONDS_DEFAULT);
+    let given = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let seed = given(SEED).unwrap_or_else(|| {
+        let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970");
+        now.subsec_nanos().into()
+    });
+    let seconds = given(ATTACK_SECONDS).unwrap_or(ATTACK_SECONDS_DEFAULT);
     let mut attacker = Attacker {
-        socket: UdpSocket::bind("10.99.0.2:0").expect("a socket"),
         random: Random::new(seed),
         recorded,
         buffer: Vec::new(),
     };
+    let prepared: Vec<Vec<u8>> = (0..PREPARED).map(|_| attacker.next().to_vec()).collect();
+    let socket = UdpSocket::bind("10.99.0.2:0").expect("a socket");
+    socket.connect("10.99.0.1:694").expect("an address");
     let began = Instant::now();
     let mut sent: u64 = 0;
+    let mut packets = prepared.iter().cycle();
     while began.elapsed() < Duration::from_secs(seconds) {
         // In pace: as many as are due by now.
         let due =
             u64::try_from(began.elapsed().as_millis()).expect("short") * PACKETS_PER_SECOND / 1000;
-        for _ in sent..due {
-            attacker.next();
+        for packet in packets
+            .by_ref()
+            .take(usize::try_from(due.saturating_sub(sent)).expect("few"))
+        {
             // A full queue is as good as an arrival: it is full of what was sent before.
-            let _ = attacker.socket.send_to(&attacker.buffer, "10.99.0.1:694");
+            let _ = socket.send(packet);
         }
         sent = sent.max(due);
         thread::sleep(Duration::from_millis(1));

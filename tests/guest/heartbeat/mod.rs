@@ -1,5 +1,6 @@
 //! heartbeat in real guests: the exercise, the text by hand, and pairs with heartbeat 3.0.6.
 
+mod calm;
 mod exercise;
 mod interop;
 mod text;
@@ -31,6 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(text::trials());
     trials.extend(interop::trials());
     trials.extend(wire::trials());
+    trials.extend(calm::trials());
     trials
 }
 

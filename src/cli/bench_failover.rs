@@ -86,6 +86,13 @@ impl Round {
                 took: seconds("hand_over")?,
                 goal: goal(1500),
             });
+            if is_ours {
+                all.push(Figure {
+                    name: "of it the web server's own stop".into(),
+                    took: seconds("server_stop")?,
+                    goal: None,
+                });
+            }
         }
         Ok(all)
     }
@@ -99,11 +106,13 @@ mod tests {
     fn figures_have_their_goals() {
         let folder = tempfile::tempdir().expect("a folder");
         let out = folder.path().join("figures");
-        fs::write(&out, r#"{"hand_over": 0.7, "crash": 1.2, "dead": 1.0}"#).expect("written");
+        fs::write(&out, r#"{"hand_over": 0.7, "crash": 1.2, "dead": 1.0, "server_stop": 0.5}"#).expect("written");
         let figures = ROUNDS[0].figures(&out).expect("figures");
         assert_eq!(figures[0].name, "crash, deadtime 1 s, agent");
         assert_eq!(figures[0].goal, Some(Duration::from_millis(1500)));
         assert_eq!(figures[1].took, Duration::from_millis(700));
+        assert_eq!(figures[2].took, Duration::from_millis(500));
+        assert_eq!(ROUNDS[1].figures(&out).expect("figures").len(), 2);
         assert_eq!(ROUNDS[3].figures(&out).expect("figures").len(), 1);
         fs::write(&out, "{}").expect("written");
         let error = ROUNDS[0].figures(&out).expect_err("nothing was measured");

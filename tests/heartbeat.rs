@@ -358,6 +358,64 @@ fn two_different_haresources_are_told() {
     let _ = holder.wait();
 }
 
+/// A node that gives its address up right after it got it has announcements left to send; each
+/// would call the neighbours back from the node that has the address now.
+#[test]
+fn an_address_that_was_given_up_is_announced_no_more() {
+    if !inside("an_address_that_was_given_up_is_announced_no_more") {
+        return;
+    }
+    const ADDRESS: [u8; 4] = [10, 99, 0, 50];
+    run(&["ip", "link", "set", "lo", "up"]);
+    let (mut holder, [far, near]) = pair(["one 10.99.0.50\n", "one 10.99.0.50\n"]);
+    let watcher = PacketSocket::open_all("near").expect("a packet socket");
+    let (first, second) = (far.start(), near.start());
+    settled(&far, &first);
+    settled(&near, &second);
+    let pid = i32::try_from(first.child.id()).expect("a process");
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid),
+        nix::sys::signal::Signal::SIGTERM,
+    )
+    .expect("it runs");
+
+    // Whose station each announcement names, in order, until the last that either would send.
+    let shown = Command::new("ip")
+        .args(["-o", "link", "show", "near"])
+        .output();
+    let shown = String::from_utf8(shown.expect("ip is there").stdout).expect("text");
+    let mut buffer = [0; 2048];
+    let mut announced: Vec<bool> = Vec::new();
+    let end = Instant::now() + Duration::from_secs(6);
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        let Ok(Some(frame)) = watcher.receive(&mut buffer, left) else {
+            continue;
+        };
+        let is_arp = frame.get(12..14) == Some(&[0x08, 0x06]);
+        if is_arp && frame.get(28..32) == Some(&ADDRESS) {
+            let station: Vec<String> = frame[22..28]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            announced.push(shown.contains(&format!("link/ether {}", station.join(":"))));
+        }
+    }
+    let taken = announced.iter().position(|is_near| *is_near);
+    let taken =
+        taken.unwrap_or_else(|| panic!("nobody took the address over: {}", second.journal()));
+    let late = announced[taken..]
+        .iter()
+        .filter(|is_near| !**is_near)
+        .count();
+    assert_eq!(
+        late, 0,
+        "announced by the node that gave it up: {announced:?}"
+    );
+    drop((first, second));
+    let _ = holder.kill();
+    let _ = holder.wait();
+}
+
 /// Everything an attacker without the key can send, and what they recorded before.
 struct Attacker {
     random: Random,

@@ -106,7 +106,11 @@ mod tests {
     fn figures_have_their_goals() {
         let folder = tempfile::tempdir().expect("a folder");
         let out = folder.path().join("figures");
-        fs::write(&out, r#"{"hand_over": 0.7, "crash": 1.2, "dead": 1.0, "server_stop": 0.5}"#).expect("written");
+        fs::write(
+            &out,
+            r#"{"hand_over": 0.7, "crash": 1.2, "dead": 1.0, "server_stop": 0.5}"#,
+        )
+        .expect("written");
         let figures = ROUNDS[0].figures(&out).expect("figures");
         assert_eq!(figures[0].name, "crash, deadtime 1 s, agent");
         assert_eq!(figures[0].goal, Some(Duration::from_millis(1500)));

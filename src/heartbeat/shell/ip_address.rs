@@ -3,10 +3,13 @@
 //! What the argument leaves out comes from the address of the same network that the host
 //! has already: interface, prefix, broadcast; the label is the first free `eth0:N`. After
 //! the address is up, gratuitous ARP requests and replies are sent for five seconds, as
-//! neighbours may listen to one kind only.
+//! neighbours may listen to one kind only; not one is sent after the address was given up, for
+//! neighbours would take it for news and leave the node that has it now.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -23,6 +26,39 @@ const ANNOUNCEMENTS: u32 = 10;
 
 /// A round's request and its reply are so far apart, and so are the rounds.
 const ANNOUNCEMENT_HALF: Duration = Duration::from_millis(250);
+
+/// The announcements under way: for each address the number of the one that counts.
+static ANNOUNCED: Mutex<Announced> = Mutex::new(Announced {
+    last: 0,
+    current: BTreeMap::new(),
+});
+
+#[derive(Debug)]
+struct Announced {
+    last: u64,
+    current: BTreeMap<Ipv4Addr, u64>,
+}
+
+impl Announced {
+    fn get() -> MutexGuard<'static, Self> {
+        ANNOUNCED.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the place of an earlier announcement of the address.
+    fn begin(&mut self, ip: Ipv4Addr) -> u64 {
+        self.last += 1;
+        self.current.insert(ip, self.last);
+        self.last
+    }
+
+    fn is_current(&self, ip: Ipv4Addr, number: u64) -> bool {
+        self.current.get(&ip) == Some(&number)
+    }
+
+    fn end(&mut self, ip: Ipv4Addr) {
+        self.current.remove(&ip);
+    }
+}
 
 /// Whether the address is on this host. On the loopback it serves a load balancer and
 /// does not count.
@@ -51,6 +87,7 @@ pub(super) fn start(wanted: &Wanted) -> Result<(), ModuleError> {
 
 /// Takes the address away; twice is as once.
 pub(super) fn stop(wanted: &Wanted) -> Result<(), ModuleError> {
+    Announced::get().end(wanted.ip);
     let mut socket = RouteSocket::open()?;
     while let Some(address) = find(&mut socket, wanted)? {
         let attempt = format!("remove the address {wanted}");
@@ -152,14 +189,26 @@ fn announce(link: &Link, ip: Ipv4Addr) {
         return;
     };
     let frames = [question(own, ip, ip), reply(own, ip)];
-    let _ = socket.send(&frames[0]);
+    let number = Announced::get().begin(ip);
+    // Sent while nobody can give the address up: what is sent, is true.
+    let send = move |frame: &[u8]| {
+        let announced = Announced::get();
+        let is_true = announced.is_current(ip, number);
+        if is_true {
+            // An interface that goes down meanwhile ends nothing but the announcement.
+            let _ = socket.send(frame);
+        }
+        is_true
+    };
+    send(&frames[0]);
     thread::spawn(move || {
-        let _ = socket.send(&frames[1]);
+        send(&frames[1]);
         for _ in 1..ANNOUNCEMENTS {
             for frame in &frames {
                 thread::sleep(ANNOUNCEMENT_HALF);
-                // An interface that goes down meanwhile ends nothing but the announcement.
-                let _ = socket.send(frame);
+                if !send(frame) {
+                    return;
+                }
             }
         }
     });
@@ -232,6 +281,23 @@ mod tests {
         let address = completed("10.9.9.9/28/eth0:5", &[]).expect("a place");
         assert_eq!((address.link, address.network.prefix), (2, 28));
         assert_eq!(address.label.as_deref(), Some("eth0:5"));
+    }
+
+    #[test]
+    fn an_announcement_ends_with_its_address_or_with_a_newer_one() {
+        let ip = Ipv4Addr::new(10, 0, 0, 50);
+        let other = Ipv4Addr::new(10, 0, 0, 60);
+        let mut announced = Announced {
+            last: 0,
+            current: BTreeMap::new(),
+        };
+        let (first, its) = (announced.begin(ip), announced.begin(other));
+        assert!(announced.is_current(ip, first));
+        let second = announced.begin(ip);
+        assert!(!announced.is_current(ip, first) && announced.is_current(ip, second));
+        announced.end(ip);
+        assert!(!announced.is_current(ip, second));
+        assert!(announced.is_current(other, its));
     }
 
     #[test]

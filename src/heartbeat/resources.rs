@@ -225,6 +225,7 @@ impl Resources {
         self.newest_report = 0;
         self.newest_stability = 0;
         self.early_wish = None;
+        self.needs_failback = true;
     }
 
     /// The other node is silent: everything is ours.
@@ -233,6 +234,8 @@ impl Resources {
         self.others = Share::NONE;
         self.standby = None;
         self.early_wish = None;
+        // What is held already was perhaps on its way home: it goes when the other returns.
+        self.needs_failback = true;
         if !matches!(self.state, State::Init | State::Shutdown) {
             self.take_all(out);
         }
@@ -1213,6 +1216,21 @@ mod tests {
         assert_eq!(shown(&out)[0], "Start [1] TakeForeign");
         assert!(finish(&mut resources, Reason::StandbyRelease).is_empty());
         assert_eq!(resources.status(), "all");
+    }
+
+    /// The node that is asked to take its groups back dies before it answers: nothing is taken from
+    /// it, for it held nothing, and yet it has to be asked again.
+    #[test]
+    fn a_node_that_dies_while_its_groups_go_home_gets_them_at_its_next_return() {
+        let mut resources = alone(Failback::On);
+        let home = "ask_resources rsc_hold=foreign info=me".to_owned();
+        for sequence in [1, 3] {
+            resources.other_restarted();
+            receive(&mut resources, sequence, &Message::of_type("starting"));
+            let said = receive(&mut resources, sequence + 1, &held("none", "1"));
+            assert!(said.contains(&home), "{said:?}");
+            resources.other_dead(&mut Vec::new());
+        }
     }
 
     #[test]

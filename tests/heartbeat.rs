@@ -362,10 +362,10 @@ fn two_different_haresources_are_told() {
 /// would call the neighbours back from the node that has the address now.
 #[test]
 fn an_address_that_was_given_up_is_announced_no_more() {
+    const ADDRESS: [u8; 4] = [10, 99, 0, 50];
     if !inside("an_address_that_was_given_up_is_announced_no_more") {
         return;
     }
-    const ADDRESS: [u8; 4] = [10, 99, 0, 50];
     run(&["ip", "link", "set", "lo", "up"]);
     let (mut holder, [far, near]) = pair(["one 10.99.0.50\n", "one 10.99.0.50\n"]);
     let watcher = PacketSocket::open_all("near").expect("a packet socket");

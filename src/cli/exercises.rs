@@ -341,7 +341,7 @@ impl<'s> Session<'s> {
         let running = topology::ensure_up(settings, command).await?;
         let ground = match running.outcome {
             UpOutcome::Warm | UpOutcome::Cold => Ground::Untouched,
-            UpOutcome::WasUp | UpOutcome::Resumed => Ground::InUse,
+            UpOutcome::WasUp | UpOutcome::Resumed | UpOutcome::PoweredOn => Ground::InUse,
         };
         Ok(Self {
             reader,

@@ -194,12 +194,14 @@ pub fn up(settings: &Settings, args: &args::Up) -> anyhow::Result<Exit> {
     let outcome = match running.outcome {
         UpOutcome::WasUp => "was up already".to_owned(),
         UpOutcome::Resumed => "goes on; a command had been interrupted".to_owned(),
+        UpOutcome::PoweredOn => format!("is whole again, in {seconds:.0} s"),
         UpOutcome::Warm => format!("is up, from its saved state, in {seconds:.1} s"),
         UpOutcome::Cold => format!("is up, booted and saved, in {seconds:.0} s"),
     };
     let word = match running.outcome {
         UpOutcome::WasUp => "was-up",
         UpOutcome::Resumed => "resumed",
+        UpOutcome::PoweredOn => "powered-on",
         UpOutcome::Warm => "warm",
         UpOutcome::Cold => "cold",
     };

@@ -166,6 +166,8 @@ pub struct Ingredients {
 pub enum UpOutcome {
     WasUp,
     Resumed,
+    /// Machines whose power was cut have booted; the others went on all the while.
+    PoweredOn,
     Warm,
     Cold,
 }
@@ -236,7 +238,7 @@ impl Lab {
     /// Brings the lab up, whatever an earlier command left.
     pub fn up(
         &self,
-        _lock: &LabLock,
+        lock: &LabLock,
         ingredients: &Ingredients,
         cold: bool,
         progress: &dyn Progress,
@@ -244,7 +246,7 @@ impl Lab {
         self.folders.create()?;
         if let Some(holder) = self.holder()
             && !cold
-            && let Some(outcome) = self.mend(holder, progress)?
+            && let Some(outcome) = self.mend(lock, holder, progress)?
         {
             return Ok(outcome);
         }
@@ -263,7 +265,12 @@ impl Lab {
     }
 
     /// Looks at a lab that is up: `None` when it has to be loaded anew.
-    fn mend(&self, holder: Holder, progress: &dyn Progress) -> Result<Option<UpOutcome>, LabError> {
+    fn mend(
+        &self,
+        lock: &LabLock,
+        holder: Holder,
+        progress: &dyn Progress,
+    ) -> Result<Option<UpOutcome>, LabError> {
         let record = self.folders.record()?;
         if record.topology_key != self.topology_key() {
             return Err(LabError::TopologyChanged);
@@ -286,6 +293,19 @@ impl Lab {
                 let tasks = self.tasks(&record, &self.keys()?, Beginning::Load)?;
                 self.group(lifecycle::RESUME, holder, &tasks, progress)?;
                 Ok(Some(UpOutcome::Resumed))
+            }
+            UpPlan::PowerOn => {
+                for (name, state) in states {
+                    if state == MachineState::Killed {
+                        progress.note(&format!(
+                            "{name} was killed: it boots from its disks, the others keep what they have"
+                        ));
+                        self.power_on(lock, &name, progress)?;
+                    }
+                }
+                // Another may stand still since a command was interrupted.
+                let mended = self.mend(lock, holder, progress)?;
+                Ok(mended.map(|_| UpOutcome::PoweredOn))
             }
             UpPlan::Load => {
                 for (name, state) in states {

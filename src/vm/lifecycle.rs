@@ -87,6 +87,8 @@ pub enum UpPlan {
     Nothing,
     /// All are there, some paused without a fault that says so: let them go on.
     Resume,
+    /// Some lost their power by a fault: give it back, the others keep what they have.
+    PowerOn,
     /// Put the whole lab into its clean state.
     Load,
 }
@@ -94,11 +96,15 @@ pub enum UpPlan {
 impl UpPlan {
     /// `paused_by_fault` are the machines somebody froze on purpose.
     pub fn new(machines: &[(String, MachineState)], paused_by_fault: &BTreeSet<String>) -> Self {
-        let all_away = machines
-            .iter()
-            .all(|(_, state)| *state == MachineState::ShutDown);
-        if all_away || !machines.iter().all(|(_, state)| state.is_wanted()) {
+        let has = |wanted: &[MachineState]| {
+            let mut states = machines.iter().map(|(_, state)| state);
+            states.any(|state| wanted.contains(state))
+        };
+        let none_is_there = !has(&[MachineState::Running, MachineState::Paused]);
+        if none_is_there || has(&[MachineState::Crashed, MachineState::Off]) {
             Self::Load
+        } else if has(&[MachineState::Killed]) {
+            Self::PowerOn
         } else if machines
             .iter()
             .any(|(name, state)| *state == MachineState::Paused && !paused_by_fault.contains(name))
@@ -412,5 +418,23 @@ mod tests {
             UpPlan::new(&lab(MachineState::Crashed), &none),
             UpPlan::Load
         );
+    }
+
+    #[test]
+    fn up_gives_a_killed_machine_its_power_back_while_there_are_others() {
+        use MachineState::{Crashed, Killed, Paused, Running, ShutDown};
+        let plan = |states: &[MachineState]| {
+            let named = |state: &MachineState| ("a".to_owned(), *state);
+            UpPlan::new(
+                &states.iter().map(named).collect::<Vec<_>>(),
+                &BTreeSet::new(),
+            )
+        };
+        assert_eq!(plan(&[Running, Killed]), UpPlan::PowerOn);
+        assert_eq!(plan(&[Paused, ShutDown, Killed]), UpPlan::PowerOn);
+        assert_eq!(plan(&[Killed, Killed]), UpPlan::Load);
+        assert_eq!(plan(&[ShutDown, Killed]), UpPlan::Load);
+        assert_eq!(plan(&[Running, Killed, Crashed]), UpPlan::Load);
+        assert_eq!(plan(&[Running, ShutDown]), UpPlan::Nothing);
     }
 }

@@ -179,6 +179,14 @@ fn faults() {
     lab.halab(["fault", "kill", "saisp-vm-2"]).success();
     assert_eq!(state_of(&lab, "saisp-vm-2"), "killed");
     assert!(!reaches(&lab));
+    // Whoever cut one machine's power keeps what they did on the others.
+    lab.ssh("saisp-vm-3", "touch /root/kept").success();
+    lab.halab(["up"]).success();
+    assert_eq!(state_of(&lab, "saisp-vm-2"), "running");
+    assert!(reaches(&lab), "up gives the power back");
+    lab.ssh("saisp-vm-3", "ls /root/kept").success();
+
+    lab.halab(["fault", "kill", "saisp-vm-2"]).success();
     lab.halab(["reset"]).success();
     assert!(reaches(&lab), "reset gives the power back");
     assert_eq!(status(&lab)["broken"].to_string(), "[]");

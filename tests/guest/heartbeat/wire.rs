@@ -3,9 +3,11 @@
 //! form.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
+use halab::capture::pcapng::{self, FileEnd, Piece};
 use halab::heartbeat::agreement;
 use halab::heartbeat::codec::peek;
 use halab::heartbeat::message::{Message, Value};
@@ -117,49 +119,31 @@ impl Capture {
         let ended = std::process::Command::new("kill").arg(&pid).status();
         assert!(ended.is_ok_and(|status| status.success()), "kill {pid}");
         self.child.wait().expect("it was started");
-        read_pcapng(&self.folder.path().join("wire.pcapng"))
+        payloads(&self.folder.path().join("wire.pcapng"))
     }
 }
 
-/// Reads heartbeat's UDP payloads out of a pcapng file of Ethernet frames.
-///
-/// | bytes | enhanced packet block |
-/// |---|---|
-/// | 4, 4 | type 6, length of the whole block |
-/// | 4, 8, 4, 4 | interface, time, captured bytes, bytes on the wire |
-/// | … | the frame |
-fn read_pcapng(path: &Path) -> Vec<Vec<u8>> {
-    const ENHANCED_PACKET: u32 = 6;
-    const FRAME: usize = 28;
+/// Reads heartbeat's UDP payloads out of a capture of Ethernet frames.
+fn payloads(path: &Path) -> Vec<Vec<u8>> {
     const ETHERNET_IP_UDP: usize = 14 + 20 + 8;
     const IPV4: [u8; 2] = [0x08, 0x00];
     const UDP: u8 = 17;
     const PORT: [u8; 2] = 694_u16.to_be_bytes();
-    let bytes = std::fs::read(path).expect("the capture wrote its file");
-    let number = |at: &[u8]| {
-        let four = at[..4].try_into().expect("four bytes");
-        u32::from_le_bytes(four)
-    };
+    let file = File::open(path).expect("the capture wrote its file");
     let mut payloads = Vec::new();
-    let mut rest = bytes.as_slice();
-    while rest.len() >= 12 {
-        let length = usize::try_from(number(&rest[4..])).expect("a block is short");
-        let Some(block) = rest.get(..length) else {
-            break;
+    let end = pcapng::read(file, &mut |piece| {
+        let Piece::Frame { bytes, .. } = piece else {
+            return;
         };
-        if number(block) == ENHANCED_PACKET {
-            let captured = usize::try_from(number(&block[20..])).expect("a frame is short");
-            let frame = &block[FRAME..FRAME + captured];
-            let is_heartbeat = frame.len() > ETHERNET_IP_UDP
-                && frame[12..14] == IPV4
-                && frame[23] == UDP
-                && frame[36..38] == PORT;
-            if is_heartbeat {
-                payloads.push(frame[ETHERNET_IP_UDP..].to_vec());
-            }
+        let is_heartbeat = bytes.len() > ETHERNET_IP_UDP
+            && bytes[12..14] == IPV4
+            && bytes[23] == UDP
+            && bytes[36..38] == PORT;
+        if is_heartbeat {
+            payloads.push(bytes[ETHERNET_IP_UDP..].to_vec());
         }
-        rest = &rest[length..];
-    }
+    });
+    assert_eq!(end.expect("a capture"), FileEnd::Whole);
     payloads
 }
 

@@ -268,6 +268,11 @@ impl State {
         use Connection as C;
         let starts =
             |states: &[C]| self.connection != from.connection && states.contains(&self.connection);
+        let both_good = from.disk == Disk::UpToDate && from.peer_disk == Disk::UpToDate;
+        if starts(&[C::VerifyS, C::VerifyT]) && from.connection == C::Connected && !both_good {
+            // Applications would be shown a bad disk's data as good for as long as it lasts.
+            return Some(Refusal::NoUpToDateDisk);
+        }
         if starts(&[C::VerifyS, C::VerifyT, C::StartingSyncS, C::StartingSyncT]) {
             if from.connection < C::Connected {
                 return Some(Refusal::NeedsConnection);

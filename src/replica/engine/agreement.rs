@@ -353,11 +353,7 @@ impl Engine {
         let primary = self.state.role == Role::Primary;
         let meeting =
             self.state.connection < Connection::Connected || self.state.peer_disk == Disk::Diskless;
-        if meeting && no_disk && primary && !self.exposed.same(current) {
-            self.give_up(&format!(
-                "applications saw the data of generation {}, and the peer has {current}",
-                self.exposed
-            ));
+        if meeting && self.shows_other_data(self.state) {
             return;
         }
         let skip = theirs.flags.has(UuidFlags::SKIP_INITIAL_SYNC)
@@ -380,6 +376,28 @@ impl Engine {
         } else if no_disk && (primary || self.established()) {
             self.exposed = current;
         }
+    }
+
+    /// Applications here would go on with other data than they saw: not with this peer.
+    fn shows_other_data(&mut self, state: State) -> bool {
+        let current = self
+            .session
+            .as_ref()
+            .and_then(|session| session.peer_uuids)
+            .map(|uuids| uuids.generations[0]);
+        let Some(current) = current else {
+            return false;
+        };
+        let other = self.sole_data_lost || !self.exposed.same(current);
+        let no_disk = state.disk < Disk::Inconsistent;
+        if !other || !no_disk || state.role != Role::Primary {
+            return false;
+        }
+        self.give_up(&format!(
+            "applications saw the data of generation {}, and the peer has {current}",
+            self.exposed
+        ));
+        true
     }
 
     fn peer_state(&mut self, word: u32) {
@@ -407,6 +425,21 @@ impl Engine {
             .session
             .as_ref()
             .is_some_and(|session| session.peer_uuids.is_some());
+        if both_have_disks && !knows && old.disk == Disk::Negotiating {
+            // Said before the peer heard of this disk.
+            return;
+        }
+        let waits = matches!(
+            old.connection,
+            Connection::WFBitMapT | Connection::WFSyncUUID
+        );
+        if waits && theirs.disk <= Disk::Failed {
+            self.lose(
+                Connection::NetworkFailure,
+                "the source lost its disk, and the data here is older",
+            );
+            return;
+        }
         if knows && both_have_disks && self.must_decide(theirs) {
             match self.decide(theirs.role, peer_disk) {
                 Some(decided) => connection = decided,
@@ -513,6 +546,9 @@ impl Engine {
         wanted.paused.by_peer = theirs.paused.here();
         let establishes =
             old.connection < Connection::Connected && wanted.connection >= Connection::Connected;
+        if establishes && self.shows_other_data(wanted) {
+            return;
+        }
         if establishes {
             let device_open = std::mem::take(&mut self.device_open);
             let entered = self.try_change(wanted);

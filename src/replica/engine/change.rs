@@ -38,13 +38,20 @@ impl Engine {
         if new.disk == Disk::Negotiating && new.connection < Connection::Connected {
             // Nobody is left to decide with: the disk is what its metadata says.
             if let Some(backing) = &self.disk {
-                (new.disk, new.peer_disk) = backing.prepared;
-                self.exposed = backing.superblock.generations.current;
+                let current = backing.superblock.generations.current;
+                if self.exposed.is_none() || self.exposed.same(current) {
+                    (new.disk, new.peer_disk) = backing.prepared;
+                    self.exposed = current;
+                } else {
+                    // Applications saw newer data, at the peer.
+                    (new.disk, new.peer_disk) = (Disk::Diskless, Disk::DUnknown);
+                }
             }
         }
         if new == old {
             return;
         }
+        let unfit = old.disk == Disk::Negotiating && new.disk == Disk::Diskless;
         self.state = new;
         self.log(format!("{old} -> {new}"));
         self.consider_resync |= old.disk == Disk::Inconsistent
@@ -57,6 +64,11 @@ impl Engine {
             && new.peer_disk == Disk::UpToDate
         {
             backing.crashed_primary = false;
+        }
+        if unfit {
+            self.log("its data is older than what applications saw: the disk is not attached");
+            self.act(Action::CloseDisk);
+            self.disk = None;
         }
         self.save_flags();
         self.stop_what_ended(old);

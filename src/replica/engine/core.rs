@@ -87,6 +87,11 @@ pub struct Engine {
     pub(super) last_trouble: Option<String>,
     pub(super) device_open: bool,
     pub(super) consider_resync: bool,
+    /// The disk's metadata could not be written while there was a Primary: when it is attached
+    /// again, all of it counts as different.
+    pub(super) distrusted: bool,
+    /// What applications saw last is on the disk that was lost, and nowhere else.
+    pub(super) sole_data_lost: bool,
     pub(super) breakage: Option<Breakage>,
 }
 
@@ -255,6 +260,8 @@ impl Engine {
             last_trouble: None,
             device_open: false,
             consider_resync: false,
+            distrusted: false,
+            sole_data_lost: false,
             breakage: None,
         }
     }

@@ -14,7 +14,7 @@ use crate::replica::activity::{self, ActivityLog, EXTENT_BITS, EXTENT_SECTORS, E
 use crate::replica::bitmap::Bitmap;
 use crate::replica::control::{Rejection, failure};
 use crate::replica::device::Errno;
-use crate::replica::fields::{SECTOR, narrow, wide};
+use crate::replica::fields::{SECTOR, SECTORS_PER_BLOCK, narrow, wide};
 use crate::replica::layout::{Flags, Layout, LayoutError, PAGE, Placement, Superblock};
 use crate::replica::settings::{DiskSettings, MetaDisk, OnIoError};
 use crate::replica::state::{Connection, Disk, Role, State};
@@ -220,7 +220,11 @@ impl Engine {
             self.log("this node was Primary when it stopped: its last changes are marked");
         }
         self.disk = Some(backing);
+        self.sole_data_lost = false;
         self.set_size(size);
+        if std::mem::take(&mut self.distrusted) {
+            self.mark_everything();
+        }
         self.save_bitmap();
         // Everything is marked on disk now: the next attach has no reason to mark it again.
         if let Some(backing) = &mut self.disk {
@@ -234,6 +238,11 @@ impl Engine {
         if self.state.connection == Connection::Connected {
             let backing = self.disk.as_mut().expect("it was just set");
             backing.prepared = (disk, peer_disk);
+            if let Some(session) = &mut self.session {
+                // What the peer said before may be older than this disk's last end: it says it
+                // again when it hears of the disk.
+                session.peer_uuids = None;
+            }
             self.save_superblock();
             self.change(State {
                 disk: Disk::Negotiating,
@@ -380,6 +389,17 @@ impl Engine {
         }
     }
 
+    /// Marks sectors, on disk before anything that comes after.
+    pub(super) fn mark_on_disk(&mut self, sectors: std::ops::Range<u64>) {
+        let Some(backing) = &mut self.disk else {
+            return;
+        };
+        let bits = sectors.start / SECTORS_PER_BLOCK..sectors.end.div_ceil(SECTORS_PER_BLOCK);
+        backing.bitmap.mark_sectors(sectors);
+        let pages = backing.bitmap.take_unsaved_of(bits);
+        self.save_pages(pages);
+    }
+
     /// Clears sectors: they are known to be the same.
     pub(super) fn clear(&mut self, sectors: std::ops::Range<u64>) -> u64 {
         let Some(backing) = &mut self.disk else {
@@ -475,13 +495,33 @@ impl Engine {
         {
             self.act(Action::Handler("local-io-error"));
         }
+        let primary = self.state.role == Role::Primary;
+        let peer_has_it = self.established() && self.state.peer_disk == Disk::UpToDate;
+        self.sole_data_lost = primary && self.state.disk == Disk::UpToDate && !peer_has_it;
         self.change(State {
             disk: Disk::Failed,
             ..self.state
         });
+        if primary && peer_has_it {
+            self.disown_data();
+        }
         self.take_back_epoch();
         self.fail_pending_io();
         self.drop_disk();
+    }
+
+    /// Says on the disk that its data is not what applications see: the write that failed here is
+    /// answered from the peer, and a peer that never hears of this disk's end keeps the generation
+    /// that both have.
+    fn disown_data(&mut self) {
+        if let Some(backing) = &mut self.disk {
+            backing.superblock.flags = backing
+                .superblock
+                .flags
+                .with(Flags::CONSISTENT, false)
+                .with(Flags::WAS_UP_TO_DATE, false);
+            self.save_superblock();
+        }
     }
 
     fn drop_disk(&mut self) {
@@ -557,6 +597,20 @@ impl Engine {
     }
 
     pub(super) fn save_failed(&mut self) {
+        let Some(backing) = self
+            .disk
+            .as_mut()
+            .filter(|_| self.state.disk > Disk::Failed)
+        else {
+            return;
+        };
+        // Writes that were to be found through what was just not written may be on their way to
+        // both disks: nothing on this one can be believed in.
+        if self.state.role == Role::Primary || self.state.peer == Role::Primary {
+            self.distrusted = true;
+            backing.superblock.flags = backing.superblock.flags.with(Flags::FULL_SYNC, true);
+            self.save_superblock();
+        }
         self.lose_disk("its metadata could not be written");
     }
 

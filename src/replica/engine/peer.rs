@@ -75,7 +75,11 @@ impl Engine {
         }
         let sectors = range(head.sector, bytes);
         if self.state.peer_disk < Disk::Inconsistent && self.state.peer == Role::Primary {
-            // The only disk there is: its writes must be found after a crash.
+            // The only disk there is: its writes must be found after a crash, and no log is kept
+            // of them.
+            self.mark_on_disk(sectors.clone());
+        } else if !self.established() {
+            // The peer is on its way out, and whether it has this itself it cannot say any more.
             self.mark(sectors.clone());
         }
         if sectors.is_empty() {

@@ -73,6 +73,8 @@ pub(super) enum ReadTry {
 pub(super) struct Epoch {
     number: u32,
     writes: Vec<u64>,
+    /// Flushes that are done when the peer has all of it on its medium.
+    flushes: Vec<u64>,
     closed: bool,
 }
 
@@ -229,6 +231,9 @@ impl Engine {
         match result {
             Ok(data) => request.op = AppOp::Read(Some(data)),
             Err(_) if from == ReadTry::Local => {
+                // The next one need not try here, and a resync writes the place anew.
+                let sectors = request.sectors.clone();
+                self.mark(sectors);
                 self.local_error("an application's read failed");
                 self.read_from_peer(id);
                 return;
@@ -260,13 +265,35 @@ impl Engine {
 
     fn start_flush(&mut self, id: u64) {
         self.close_epoch();
+        if self.state.disk != Disk::UpToDate {
+            self.flush_at_peer(id);
+        }
         if self.disk.is_some() && self.state.disk >= Disk::Inconsistent {
             self.request_mut(id).local = Part::Pending;
             self.disk_io(None, DiskOp::Flush, Purpose::AppFlush(id));
         } else {
-            self.request_mut(id).remote = Part::Done;
             self.advance_request(id);
         }
+    }
+
+    /// Where the data here is not all there is, a flush waits for the peer to have what was
+    /// written so far on its medium.
+    fn flush_at_peer(&mut self, id: u64) {
+        let possible = self.established() && self.state.peer_disk == Disk::UpToDate;
+        let epoch = self
+            .session
+            .as_mut()
+            .filter(|_| possible)
+            .and_then(|session| session.epochs.iter_mut().rfind(|epoch| epoch.closed));
+        let remote = match epoch {
+            Some(epoch) => {
+                epoch.flushes.push(id);
+                Part::Pending
+            }
+            None if possible => Part::Done,
+            None => Part::Failed,
+        };
+        self.request_mut(id).remote = remote;
     }
 
     pub(super) fn app_flush_done(&mut self, id: u64, result: &Result<Bytes, Errno>) {
@@ -279,10 +306,13 @@ impl Engine {
             Part::Failed
         };
         if result.is_err() {
-            // What was written and not flushed may be lost here; the peer has it.
             self.local_error("a flush failed");
-            let request = self.request_mut(id);
-            request.remote = Part::Done;
+        }
+        let here = result.is_ok() && self.state.disk == Disk::UpToDate;
+        if !here && self.request_mut(id).remote == Part::None {
+            // What was written and not flushed may be lost here; the peer has it.
+            self.close_epoch();
+            self.flush_at_peer(id);
         }
         self.advance_request(id);
     }
@@ -338,7 +368,11 @@ impl Engine {
             self.state.connection,
             Connection::WFBitMapS | Connection::Ahead
         );
-        let local = self.disk.is_some() && self.state.disk >= Disk::Inconsistent;
+        // Without a peer to send to, only good data may be written to: on any other disk the
+        // peer's older data will win, and what was answered would be lost.
+        let local = self.disk.is_some()
+            && (self.state.disk == Disk::UpToDate
+                || replicates && self.state.disk >= Disk::Inconsistent);
         let now = self.now;
         let Some(request) = self.requests.get_mut(&id) else {
             return;
@@ -373,6 +407,10 @@ impl Engine {
         }
         if replicates {
             self.send_write(id);
+            if !local {
+                // On a disk that is just being attached it is missing.
+                self.mark(sectors.clone());
+            }
         } else {
             self.mark(sectors.clone());
             self.overtake(&sectors);
@@ -493,8 +531,10 @@ impl Engine {
             return;
         };
         match policy {
+            // Where nobody has better data, an error is the application's to deal with, and no
+            // reason to let the peer's older data win.
             OnIoError::PassOn => {
-                if self.state.disk > Disk::Inconsistent {
+                if self.state.disk > Disk::Inconsistent && self.state.peer_disk == Disk::UpToDate {
                     self.log(format!("{what}: the disk is Inconsistent"));
                     self.change(State {
                         disk: Disk::Inconsistent,
@@ -509,6 +549,7 @@ impl Engine {
     /// Answers a request when both sides are far enough, and forgets it when nothing of it
     /// is open any more.
     fn advance_request(&mut self, id: u64) {
+        let state = self.state;
         let Some(request) = self.requests.get_mut(&id) else {
             return;
         };
@@ -517,7 +558,14 @@ impl Engine {
         }
         if !request.replied {
             request.replied = true;
-            let succeeded = request.local == Part::Done || request.remote == Part::Done;
+            // A write counts where the data is good: the other disk's will be replaced.
+            let here = request.local == Part::Done && state.disk == Disk::UpToDate;
+            let there = request.remote == Part::Done && state.peer_disk == Disk::UpToDate;
+            let succeeded = match request.op {
+                AppOp::Read(_) => request.local == Part::Done || request.remote == Part::Done,
+                AppOp::Flush => here || request.remote == Part::Done,
+                AppOp::Write { .. } | AppOp::Zero { .. } => here || there,
+            };
             let result = match (&mut request.op, succeeded) {
                 (AppOp::Read(data), true) => data.take().map(DeviceData::Read).ok_or(Errno::IO),
                 (_, true) => Ok(DeviceData::Done),
@@ -560,7 +608,9 @@ impl Engine {
         }
         let id = ack.block_id.0;
         let known = self.requests.get(&id).is_some_and(|request| {
-            request.sectors.start == ack.sector && request.remote != Part::None
+            request.sectors.start == ack.sector
+                && request.remote != Part::None
+                && !matches!(request.op, AppOp::Flush)
         });
         if !known {
             if kind == AckKind::WriteFailed {
@@ -617,6 +667,12 @@ impl Engine {
                 request.epoch = None;
             }
             self.forget_if_over(id);
+        }
+        for id in epoch.flushes {
+            if let Some(request) = self.requests.get_mut(&id) {
+                request.remote = Part::Done;
+            }
+            self.advance_request(id);
         }
     }
 
@@ -695,6 +751,7 @@ impl Session {
             self.epochs.push_back(Epoch {
                 number: self.next_barrier,
                 writes: Vec::new(),
+                flushes: Vec::new(),
                 closed: false,
             });
         }

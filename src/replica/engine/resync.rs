@@ -488,13 +488,15 @@ impl Engine {
             return;
         };
         let request = block_request(sector, bytes);
-        match result {
-            Ok(data) => {
-                let digest = Bytes::from(algorithm.of(&data));
-                self.send(Packet::Digest(DigestKind::ChecksumResync, request, digest));
-            }
-            // What cannot be read is copied.
-            Err(_) => self.send(Packet::Request(RequestKind::Resync, request)),
+        if let Ok(data) = result {
+            let digest = Bytes::from(algorithm.of(&data));
+            self.send(Packet::Digest(DigestKind::ChecksumResync, request, digest));
+            return;
+        }
+        self.local_error("a resync's read failed");
+        // What cannot be read is copied.
+        if self.resync.is_some() {
+            self.send(Packet::Request(RequestKind::Resync, request));
         }
     }
 
@@ -630,7 +632,8 @@ impl Engine {
 
     pub(super) fn resync_flushed(&mut self, result: &Result<Bytes, Errno>) {
         if result.is_err() {
-            self.local_error("a flush failed");
+            // Both nodes took for equal what may not be on the medium; on disk it is marked yet.
+            self.lose_disk("it could not be flushed");
             return;
         }
         if self.resync.is_some() {

@@ -15,9 +15,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use halab::replica::engine::Breakage;
-use halab::replica::state::{Connection, Role};
+use halab::replica::state::{Connection, Disk, Role};
 
-use world::{Tool, World};
+use world::{Disks, Tool, World};
 
 /// Runs in the ordinary test run; some seconds of a debug build.
 const RUNS_DEFAULT: u64 = 40;
@@ -32,10 +32,13 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 /// One run; panics when a promise is broken.
-fn run(world: &mut World) {
+fn run(world: &mut World, disks: Disks) {
     rest(world);
     let rounds = 1 + world.below(4);
     for _ in 0..rounds {
+        if disks == Disks::Failing {
+            world.set_failing(true);
+        }
         round(world);
         rest(world);
         settle(world);
@@ -72,19 +75,20 @@ fn misfortune(world: &mut World) {
     let node = usize::from(world.one_in(2));
     match world.below(17) {
         0..=2 => {
-            if world.running(node) {
-                world.crash(node);
-            } else {
+            if !world.running(node) {
                 world.start(node);
+            } else if world.may_lose(node) {
+                world.crash(node);
             }
         }
         3 => {
             for node in 0..2 {
-                if world.running(node) {
+                if world.running(node) && world.may_lose(node) {
                     world.crash(node);
                 }
             }
         }
+        4..=6 | 8 if !world.may_part() => {}
         4 | 5 => world.cut(usize::MAX),
         6 => world.set_partition(true),
         7 => world.set_partition(false),
@@ -122,6 +126,7 @@ fn misfortune(world: &mut World) {
 
 /// Everything is mended from outside that can be, and the two must find together.
 fn rest(world: &mut World) {
+    world.set_failing(false);
     world.set_partition(false);
     for node in 0..2 {
         if !world.running(node) {
@@ -154,9 +159,21 @@ fn rest(world: &mut World) {
             if !world.attached(node) {
                 world.tool(Tool::Attach(node));
             }
+            replace_bad_blocks(world, node);
         }
         let next = world.now() + Duration::from_millis(500);
         world.run_until(next, |world| world.in_sync() && world.quiet());
+    }
+}
+
+/// A disk that is Inconsistent by its errors is copied anew at the next connection.
+fn replace_bad_blocks(world: &mut World, node: usize) {
+    let state = world.state(node);
+    if state.connection == Connection::Connected && state.disk == Disk::Inconsistent {
+        if state.role == Role::Primary {
+            world.tool(Tool::Secondary(node));
+        }
+        world.tool(Tool::Disconnect(node));
     }
 }
 
@@ -180,9 +197,9 @@ fn settle(world: &mut World) {
 }
 
 /// What a seed's run comes to; with a trace when it fails.
-fn outcome(seed: u64, breakage: Option<Breakage>) -> Result<u64, String> {
-    let mut world = World::new(seed, breakage, false);
-    match catch_unwind(AssertUnwindSafe(|| run(&mut world))) {
+fn outcome(seed: u64, breakage: Option<Breakage>, disks: Disks) -> Result<u64, String> {
+    let mut world = World::new(seed, breakage, disks, false);
+    match catch_unwind(AssertUnwindSafe(|| run(&mut world, disks))) {
         Ok(()) => Ok(world.steps),
         Err(panic) => {
             let why = panic
@@ -196,21 +213,59 @@ fn outcome(seed: u64, breakage: Option<Breakage>) -> Result<u64, String> {
 }
 
 /// The last lines of a run that failed.
-fn trace_of(seed: u64) -> String {
-    let mut world = World::new(seed, None, true);
-    let _ = catch_unwind(AssertUnwindSafe(|| run(&mut world)));
+fn trace_of(seed: u64, disks: Disks) -> String {
+    let mut world = World::new(seed, None, disks, true);
+    let _ = catch_unwind(AssertUnwindSafe(|| run(&mut world, disks)));
     let lines: Vec<&str> = world.trace().lines().collect();
     let shown = usize::try_from(number("HALAB_SIM_TRACE", 60)).unwrap_or(60);
     lines[lines.len().saturating_sub(shown)..].join("\n")
 }
 
-#[test]
-fn no_acknowledged_write_is_lost_whatever_happens() {
+fn all_seeds(disks: Disks) {
     let first = number("HALAB_SIM_SEED", 1);
     for seed in first..first + number("HALAB_SIM_RUNS", RUNS_DEFAULT) {
-        if let Err(why) = outcome(seed, None) {
-            panic!("seed {seed}: {why}\n{}", trace_of(seed));
+        if let Err(why) = outcome(seed, None, disks) {
+            panic!("seed {seed}: {why}\n{}", trace_of(seed, disks));
         }
+    }
+}
+
+#[test]
+fn no_acknowledged_write_is_lost_whatever_happens() {
+    all_seeds(Disks::Sound);
+}
+
+/// Reads, writes, flushes and metadata fail, under each policy for that; never those of both
+/// disks at once.
+#[test]
+fn no_acknowledged_write_is_lost_where_disks_fail() {
+    all_seeds(Disks::Failing);
+}
+
+/// Packets are changed, cut and lengthened on their way, in every phase of a connection: nodes
+/// hang up, or believe it, and go on. What a device holds afterwards is the attacker's, where one
+/// can take the peer's place: a shared secret keeps others out, digests what changes on the way.
+#[test]
+fn no_packet_brings_a_node_down() {
+    let first = number("HALAB_SIM_SEED", 1);
+    for seed in first..first + number("HALAB_SIM_RUNS", RUNS_DEFAULT) {
+        let attacked = catch_unwind(|| {
+            let mut world = World::new(seed, None, Disks::Sound, false);
+            world.garble(seed);
+            for _ in 0..3 {
+                round(&mut world);
+                for node in 0..2 {
+                    if !world.running(node) {
+                        world.start(node);
+                    }
+                    world.tool(Tool::Connect(node));
+                    world.tool(Tool::Attach(node));
+                }
+                world.set_partition(false);
+                world.run_for(Duration::from_secs(3));
+            }
+        });
+        assert!(attacked.is_ok(), "seed {seed}");
     }
 }
 
@@ -220,7 +275,7 @@ fn an_invalidate_cut_short_anywhere_leaves_no_marks() {
     const STEPS: usize = 120;
     for dying in [&[0][..], &[1], &[0, 1]] {
         for steps in 0..STEPS {
-            let mut world = World::new(3, None, false);
+            let mut world = World::new(3, None, Disks::Sound, false);
             rest(&mut world);
             world.tool(Tool::Invalidate(1));
             for _ in 0..steps {
@@ -245,7 +300,7 @@ fn an_invalidate_cut_short_anywhere_leaves_no_marks() {
 /// was written there after the peer left is only here, whenever that word arrives.
 #[test]
 fn a_late_word_on_a_write_does_not_clear_what_was_written_after_it() {
-    let mut world = World::new(3, None, false);
+    let mut world = World::new(3, None, Disks::Sound, false);
     rest(&mut world);
     world.tool(Tool::Primary(0));
     until(&mut world, |world| world.primary() == Some(0));
@@ -286,13 +341,15 @@ fn until(world: &mut World, reached: impl Fn(&World) -> bool) {
 
 #[test]
 fn a_seed_repeats_to_the_step() {
-    assert_eq!(outcome(5, None), outcome(5, None));
+    for disks in [Disks::Sound, Disks::Failing] {
+        assert_eq!(outcome(5, None, disks), outcome(5, None, disks));
+    }
 }
 
 /// A rule that is broken on purpose is noticed within so many runs.
 fn is_noticed(breakage: Breakage) {
     const RUNS: u64 = 400;
-    let noticed = (1..=RUNS).find(|seed| outcome(*seed, Some(breakage)).is_err());
+    let noticed = (1..=RUNS).find(|seed| outcome(*seed, Some(breakage), Disks::Sound).is_err());
     assert!(
         noticed.is_some(),
         "{breakage:?} went unnoticed in {RUNS} runs"

@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use halab::replica::control::{Answer, Command};
-use halab::replica::device::{DeviceData, DeviceOp, DeviceReply, DeviceRequest};
+use halab::replica::device::{DeviceData, DeviceOp, DeviceReply, DeviceRequest, Errno};
 use halab::replica::engine::{Action, Breakage, DiskIo, DiskOp, Engine, Event, OpenedDisk, Save};
 use halab::replica::establish::LinkId;
 use halab::replica::fields::{SECTOR, narrow, wide};
 use halab::replica::generation::{Generation, Generations};
 use halab::replica::layout::{Flags, PAGE, Superblock};
-use halab::replica::message::{BareKind, Packet, ReplicationProtocol, Socket};
-use halab::replica::settings::{DiskSettings, MetaDisk, Names, NetSettings};
+use halab::replica::message::{
+    BareKind, Dialect, Packet, PacketReader, ReplicationProtocol, Socket,
+};
+use halab::replica::settings::{DiskSettings, MetaDisk, Names, NetSettings, OnIoError};
 use halab::replica::state::{Connection, Disk, Role};
 
 use super::disk::SimDisk;
@@ -31,6 +33,29 @@ const DEVICE_SECTORS: u64 = 9 * 2048;
 const AL_EXTENTS: u16 = 2;
 /// Where the application writes: a few places, so that writes meet.
 const PLACES: u64 = 24;
+
+/// Whether disks do what they are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disks {
+    Sound,
+    Failing,
+}
+
+/// What fails, and what has failed.
+#[derive(Debug)]
+struct Failures {
+    /// Not the world's: what happens otherwise does not depend on it.
+    random: Random,
+    policy: OnIoError,
+    /// The disk that fails at times.
+    node: Option<usize>,
+    /// Something failed since the two were last in sync: the other has the only good copy.
+    felt: [bool; 2],
+    /// Metadata fails once a round, as a bad block that is found and replaced.
+    metadata: bool,
+    /// It did, and what it was to say is nowhere yet.
+    metadata_felt: bool,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tool {
@@ -50,6 +75,7 @@ pub(crate) enum Tool {
 enum Happening {
     Tick,
     Packet(LinkId, Packet),
+    Garbled(LinkId, String),
     Accepted(LinkId),
     Connected(LinkId),
     Closed(LinkId),
@@ -129,7 +155,7 @@ pub(crate) struct World {
     held: Vec<(usize, Happening)>,
     /// Whose acknowledgements are kept back, as by a full queue.
     silenced: Option<usize>,
-    kept_back: Vec<(LinkId, Packet)>,
+    kept_back: Vec<(LinkId, Packet, Dialect)>,
     delay_max: u64,
     pub(crate) oracle: Oracle,
     next_tag: u64,
@@ -138,6 +164,9 @@ pub(crate) struct World {
     protocol: ReplicationProtocol,
     checksums: bool,
     breakage: Option<Breakage>,
+    failures: Failures,
+    /// Packets are changed on their way, as by one who is not the peer.
+    garbling: Option<Random>,
     trace: Option<String>,
     writing: bool,
 }
@@ -153,6 +182,44 @@ fn net(node: usize, world: &World) -> NetSettings {
     }
 }
 
+/// A packet as it arrives: most as it was sent, some with a few bytes changed or a part missing.
+fn garbled(peer: LinkId, packet: Packet, dialect: Dialect, random: &mut Random) -> Happening {
+    const ONE_IN: u64 = 12;
+    if !random.one_in(ONE_IN) {
+        return Happening::Packet(peer, packet);
+    }
+    let mut bytes = packet.encode(dialect, 0);
+    for _ in 0..=random.below(3) {
+        // Where the fields are, and not the data.
+        let at = narrow(random.below(wide(bytes.len()).min(64)));
+        bytes[at] = match random.below(4) {
+            0 => 0,
+            1 => 0xff,
+            2 => bytes[at] ^ 1 << random.below(8),
+            _ => random.next().to_le_bytes()[0],
+        };
+    }
+    if random.one_in(4) {
+        bytes.truncate(narrow(random.below(wide(bytes.len()))));
+    }
+    let mut reader = PacketReader::default();
+    reader.push(&bytes);
+    match reader.next_packet() {
+        Ok(Some((_, packet))) => Happening::Packet(peer, packet),
+        Ok(None) => Happening::Garbled(peer, "it ends in the middle".to_owned()),
+        Err(error) => Happening::Garbled(peer, error.to_string()),
+    }
+}
+
+fn kind_of(op: &DiskOp) -> &'static str {
+    match op {
+        DiskOp::Read { .. } => "read",
+        DiskOp::Write { .. } => "write",
+        DiskOp::Zero { .. } => "zero",
+        DiskOp::Flush => "flush",
+    }
+}
+
 /// Whether a history of its own began between two moments.
 fn began_a_generation(before: Option<Generations>, after: Option<Generations>) -> bool {
     before.zip(after).is_some_and(|(before, after)| {
@@ -161,8 +228,23 @@ fn began_a_generation(before: Option<Generations>, after: Option<Generations>) -
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, breakage: Option<Breakage>, traced: bool) -> Self {
+    pub(crate) fn new(seed: u64, breakage: Option<Breakage>, disks: Disks, traced: bool) -> Self {
         let mut random = Random::new(seed);
+        let mut failures = Failures {
+            random: Random::new(!seed),
+            policy: OnIoError::default(),
+            node: None,
+            felt: [false; 2],
+            metadata: false,
+            metadata_felt: false,
+        };
+        if disks == Disks::Failing {
+            failures.policy = match failures.random.below(3) {
+                0 => OnIoError::PassOn,
+                1 => OnIoError::CallLocalIoError,
+                _ => OnIoError::Detach,
+            };
+        }
         let fresh = random.one_in(8);
         let mut superblock = Superblock::created(7);
         if !fresh {
@@ -220,6 +302,8 @@ impl World {
             protocol,
             checksums,
             breakage,
+            failures,
+            garbling: None,
             trace: traced.then(String::new),
             writing: false,
         };
@@ -318,9 +402,10 @@ impl World {
     pub(crate) fn crash(&mut self, node: usize) {
         self.note(&format!("node {node} loses power"));
         let good = self.oracle.good(node);
-        let primary = self.primary() == Some(node);
+        let was_primary = self.primary() == Some(node);
         let other_good =
             self.running(1 - node) && self.nodes[1 - node].attached && self.oracle.good(1 - node);
+        self.failures.felt[node] = false;
         let this = &mut self.nodes[node];
         this.life += 1;
         this.engine = None;
@@ -348,7 +433,79 @@ impl World {
         }
         self.cut(node);
         if good {
+            // A demotion that was not on disk yet did not happen.
+            let primary = was_primary || self.is_primary_on_disk(node);
             self.oracle.crashed(node, other_good, primary);
+        }
+    }
+
+    fn is_primary_on_disk(&self, node: usize) -> bool {
+        let disk = &self.nodes[node].disk;
+        let page = disk.metadata(disk.layout.superblock_byte(), wide(PAGE));
+        Superblock::decode(&page, &disk.layout)
+            .is_ok_and(|superblock| superblock.flags.has(Flags::PRIMARY))
+    }
+
+    pub(crate) fn garble(&mut self, seed: u64) {
+        self.garbling = Some(Random::new(seed));
+    }
+
+    /// One disk, the other or none fails at times from now on.
+    pub(crate) fn set_failing(&mut self, on: bool) {
+        let chosen = usize::try_from(self.failures.random.below(3)).expect("below three");
+        self.failures.node = Some(chosen).filter(|node| on && *node < 2);
+        self.failures.metadata = on && self.failures.random.one_in(2);
+    }
+
+    /// Whether the other node has nothing that this one lacks; two misfortunes at once lose
+    /// what only the one had.
+    pub(crate) fn may_lose(&self, node: usize) -> bool {
+        !self.failures.felt[1 - node] && !self.failures.metadata_felt
+    }
+
+    /// Whether both have all there is. A Primary without a disk that loses its peer, too, refuses
+    /// the peer's data if it missed the word of its new generation, as the kernel's does: not for
+    /// a machine to mend.
+    pub(crate) fn may_part(&self) -> bool {
+        self.failures.felt == [false; 2]
+    }
+
+    fn fails(&mut self, node: usize, op: &DiskOp) -> bool {
+        const ONE_IN: u64 = 30;
+        if self.failures.node != Some(node) || self.state(node).connection.verifying() {
+            return false;
+        }
+        // A disk that is given up is of no use without its peer.
+        if !self.has_a_good_peer(node) {
+            return false;
+        }
+        let fails = self.failures.random.one_in(ONE_IN);
+        if fails {
+            self.note(&format!("node {node}'s disk fails: {}", kind_of(op)));
+            self.failures.felt[node] = true;
+        }
+        fails
+    }
+
+    fn has_a_good_peer(&self, node: usize) -> bool {
+        let (own, other) = (self.state(node), self.state(1 - node));
+        let meets = |state: halab::replica::state::State| {
+            state.connection >= Connection::Connected && state.disk == Disk::UpToDate
+        };
+        !self.partition
+            && own.peer_disk == Disk::UpToDate
+            && meets(own)
+            && meets(other)
+            && self.oracle.good(1 - node)
+            && self.nodes.iter().all(|node| !node.links.is_empty())
+    }
+
+    /// A write of which nobody knows how much was done.
+    fn in_part(&mut self, node: usize, op: &DiskOp) {
+        if let DiskOp::Write { byte, data, .. } = op {
+            let sectors = self.failures.random.below(wide(data.len()) / SECTOR + 1);
+            let data = data.slice(..narrow(sectors * SECTOR));
+            self.nodes[node].disk.write(*byte, &data);
         }
     }
 
@@ -395,8 +552,8 @@ impl World {
     pub(crate) fn silence(&mut self, node: usize, on: bool) {
         self.silenced = on.then_some(node);
         if !on {
-            for (link, packet) in std::mem::take(&mut self.kept_back) {
-                self.send(node, link, packet);
+            for (link, packet, dialect) in std::mem::take(&mut self.kept_back) {
+                self.send(node, link, packet, dialect);
             }
         }
     }
@@ -460,6 +617,7 @@ impl World {
             Tool::Attach(node) => {
                 let mut disk = DiskSettings::new(PathBuf::from("/dev/sdb1"), MetaDisk::Internal);
                 disk.al_extents = AL_EXTENTS;
+                disk.on_io_error = self.failures.policy;
                 (node, Command::Attach(disk))
             }
             Tool::Detach(node) => (node, Command::Detach { force: false }),
@@ -575,6 +733,8 @@ impl World {
         let alone =
             state.connection < Connection::Connected || state.peer_disk < Disk::Inconsistent;
         match &reply.result {
+            // What an attacker sends in the peer's place is as good as the peer's.
+            Ok(DeviceData::Read(_)) if self.garbling.is_some() => {}
             Ok(DeviceData::Read(data)) => self.oracle.read(reply.tag, &op, data),
             Ok(DeviceData::Done) => self.oracle.done(reply.tag, &op, node, alone),
             Err(errno) => {
@@ -602,8 +762,12 @@ impl World {
     /// Who has all there is to have, as far as the engines say so themselves.
     fn observe(&mut self) {
         for node in 0..2 {
-            if matches!(self.state(node).disk, Disk::Outdated | Disk::Inconsistent) {
+            let disk = self.state(node).disk;
+            if matches!(disk, Disk::Outdated | Disk::Inconsistent) {
                 self.oracle.gives_way(node);
+            }
+            if self.failures.felt[node] && disk != Disk::UpToDate {
+                self.oracle.detached(node);
             }
         }
         if let Some(node) = self.primary() {
@@ -614,6 +778,8 @@ impl World {
         }
         if self.in_sync() {
             self.oracle.both_good();
+            self.failures.felt = [false; 2];
+            self.failures.metadata_felt = false;
         }
     }
 
@@ -627,10 +793,10 @@ impl World {
                 if let Action::Send {
                     link,
                     packet: packet @ Packet::Bare(BareKind::PingAck),
-                    ..
+                    dialect,
                 } = action
                 {
-                    self.send(node, link, packet);
+                    self.send(node, link, packet, dialect);
                 } else {
                     self.nodes[node].queue.push_back(action);
                 }
@@ -658,7 +824,11 @@ impl World {
 
     fn perform_one(&mut self, node: usize, action: Action) {
         match action {
-            Action::Send { link, packet, .. } => self.send(node, link, packet),
+            Action::Send {
+                link,
+                packet,
+                dialect,
+            } => self.send(node, link, packet, dialect),
             Action::Disk(io) => {
                 let delay = self.delay();
                 let mark = self.nodes[node].disk.mark();
@@ -707,7 +877,10 @@ impl World {
             }
             Action::Handler(name) => {
                 self.note(&format!("node {node} handler {name}"));
-                assert_ne!(name, "split-brain", "nobody split anything");
+                assert!(
+                    name != "split-brain" || self.garbling.is_some(),
+                    "nobody split anything"
+                );
             }
             Action::Log(line) => self.note(&format!("node {node}: {line}")),
             Action::Present(_) | Action::Exit => {}
@@ -748,6 +921,19 @@ impl World {
     }
 
     fn save_step(&mut self, node: usize) {
+        let fails = self.failures.metadata
+            && self.failures.node == Some(node)
+            && self.has_a_good_peer(node)
+            && self.failures.random.one_in(8);
+        if fails {
+            self.note(&format!("node {node}'s metadata fails"));
+            self.failures.metadata = false;
+            self.failures.metadata_felt = true;
+            self.failures.felt[node] = true;
+            self.nodes[node].save = None;
+            self.handle(node, Event::SaveFailed);
+            return;
+        }
         let this = &mut self.nodes[node];
         let Some(steps) = &mut this.save else {
             return;
@@ -814,25 +1000,29 @@ impl World {
             .arrives = now + delay;
     }
 
-    fn send(&mut self, node: usize, link: LinkId, packet: Packet) {
+    fn send(&mut self, node: usize, link: LinkId, packet: Packet, dialect: Dialect) {
         if self.silenced == Some(node) && packet.socket() == Socket::Meta {
-            self.kept_back.push((link, packet));
+            self.kept_back.push((link, packet, dialect));
             return;
         }
+        let arrives_as = |peer: LinkId, packet: Packet, random: &mut Option<Random>| match random {
+            Some(random) => garbled(peer, packet, dialect, random),
+            None => Happening::Packet(peer, packet),
+        };
         let delay = self.delay();
         let now = self.now;
         let partition = self.partition;
         let Some(end) = self.nodes[node].links.get_mut(&link) else {
             return;
         };
+        let what = arrives_as(end.peer, packet, &mut self.garbling);
         if partition {
-            let what = Happening::Packet(end.peer, packet);
             self.held.push((1 - node, what));
             return;
         }
         end.arrives = end.arrives.max(now) + delay / 8 + Duration::from_nanos(1);
-        let (peer, at) = (end.peer, end.arrives);
-        self.schedule_at(1 - node, at, Happening::Packet(peer, packet));
+        let at = end.arrives;
+        self.schedule_at(1 - node, at, what);
     }
 
     /// Lets one thing happen; false when nothing is left.
@@ -863,6 +1053,11 @@ impl World {
                     self.handle(node, Event::Packet(link, packet));
                 }
             }
+            Happening::Garbled(link, why) => {
+                if self.nodes[node].links.contains_key(&link) {
+                    self.handle(node, Event::Garbled(link, why));
+                }
+            }
             Happening::Accepted(link) => self.handle(node, Event::Accepted(link)),
             Happening::Connected(link) => self.handle(node, Event::Connected(link)),
             Happening::Closed(link) => {
@@ -871,7 +1066,12 @@ impl World {
             }
             Happening::Io(io, mark) => {
                 if self.nodes[node].disk_open.remove(&io.id).is_some() {
-                    let result = Ok(self.on_disk(node, &io, mark));
+                    let result = if self.fails(node, &io.op) {
+                        self.in_part(node, &io.op);
+                        Err(Errno::IO)
+                    } else {
+                        Ok(self.on_disk(node, &io, mark))
+                    };
                     self.handle(node, Event::Io { id: io.id, result });
                 }
             }

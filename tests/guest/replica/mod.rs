@@ -2,6 +2,7 @@
 
 mod death;
 mod kernel;
+mod speed;
 
 use libtest_mimic::Trial;
 
@@ -16,6 +17,7 @@ const NODES: [&str; 2] = ["saisp-vm-2", "saisp-vm-3"];
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = kernel::trials();
     trials.extend(death::trials());
+    trials.extend(speed::trials());
     trials
 }
 

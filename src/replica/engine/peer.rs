@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::core::{Breakage, Engine, Purpose, range};
 use super::metadata::length32;
 use super::requests::with_digest;
+use super::session::AfterPing;
 use super::types::DiskOp;
 use crate::replica::device::Errno;
 use crate::replica::digest;
@@ -260,7 +261,11 @@ impl Engine {
         session.flushing = false;
         session.closing_epoch = None;
         session.epoch_count = 0;
+        let remind = std::mem::take(&mut session.remind);
         self.send(Packet::BarrierAck { barrier, count });
+        if remind {
+            self.after_ping(AfterPing::Remind);
+        }
     }
 
     pub(super) fn peer_read(&mut self, request: BlockRequest) {

@@ -670,6 +670,7 @@ impl Engine {
         }
         let failed = resync.failed;
         let summary = summary(resync, self.now);
+        session.remind = session.epoch_count > 0;
         if failed == 0
             && let Some(uuids) = &mut session.peer_uuids
         {

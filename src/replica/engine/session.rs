@@ -63,6 +63,9 @@ pub(super) struct Session {
     /// A barrier that waits for writes, or for the flush.
     pub closing_epoch: Option<u32>,
     pub flushing: bool,
+    /// A resync ended with writes of the peer in an open epoch: the kernel's source counts their
+    /// blocks as different until it is acknowledged, and does not believe in the end before.
+    pub remind: bool,
     /// Packets of the data connection that came while an epoch was being closed.
     pub backlog: VecDeque<Packet>,
     pub bitmap_receiver: Option<BitmapReceiver>,
@@ -83,6 +86,8 @@ pub(super) enum Phase {
 pub(super) enum AfterPing {
     /// The resync or verify is complete.
     Finish,
+    /// The source heard of the end before it could believe it.
+    Remind,
 }
 
 impl Session {
@@ -114,6 +119,7 @@ impl Session {
             epoch_written: Vec::new(),
             closing_epoch: None,
             flushing: false,
+            remind: false,
             backlog: VecDeque::new(),
             bitmap_receiver: None,
             early_start: None,
@@ -624,6 +630,10 @@ impl Engine {
         for what in std::mem::take(&mut session.after_ping) {
             match what {
                 AfterPing::Finish => self.finish_exchange(),
+                AfterPing::Remind if self.state.connection == Connection::Connected => {
+                    self.send_state();
+                }
+                AfterPing::Remind => {}
             }
         }
     }

@@ -4,12 +4,13 @@
 //! in the export's own thread. The device does not survive its daemon.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use super::buffers::{Buffer, Buffers};
 use super::load_module;
@@ -42,6 +43,10 @@ const BLOCK_BYTES: u64 = 512;
 /// More than the kernel sends in one request.
 const REQUEST_BYTES_MAX: u32 = 32 << 20;
 
+/// The kernel gives a device its size when the lent thread comes to it, long before this.
+const START_TIME: Duration = Duration::from_secs(10);
+const START_LOOK: Duration = Duration::from_millis(1);
+
 /// The module's own limit of devices is below it.
 const DEVICES_MAX: u32 = 1024;
 
@@ -58,7 +63,7 @@ pub(super) struct Nbd {
 struct Live {
     device: File,
     socket: UnixStream,
-    lent: Option<JoinHandle<()>>,
+    lent: Option<JoinHandle<io::Result<()>>>,
     presence: Presence,
     /// The handle of each tag handed out, and what is read of the request after them.
     handles: HashMap<u32, (u64, Kind)>,
@@ -112,8 +117,9 @@ impl Nbd {
         let lent = device.try_clone()?;
         let lent = thread::Builder::new().name("nbd".into()).spawn(move || {
             // SAFETY: the device is open; the call lasts as long as the device is served.
-            let _ = unsafe { ioctl::do_it(lent.as_raw_fd()) };
+            let ended = unsafe { ioctl::do_it(lent.as_raw_fd()) };
             drop(kernels);
+            ended.map(drop).map_err(io::Error::from)
         })?;
         ours.set_nonblocking(true)?;
         self.generation = self.generation.wrapping_add(1);
@@ -126,7 +132,36 @@ impl Nbd {
             next_tag: 0,
             header: Partial::default(),
         });
+        self.wait_for_size(&path, bytes)?;
         self.node.point_to(&path)
+    }
+
+    /// Until the lent thread has begun, the device is there and has no bytes: whoever opens it
+    /// then is told that it is empty.
+    fn wait_for_size(&mut self, path: &Path, bytes: u64) -> io::Result<()> {
+        let wanted = (bytes / BLOCK_BYTES).to_string();
+        let name = path.file_name().unwrap_or_default();
+        let size = Path::new("/sys/block").join(name).join("size");
+        let begun = Instant::now();
+        loop {
+            let shown = fs::read_to_string(&size)?;
+            if shown.trim() == wanted {
+                return Ok(());
+            }
+            let ended = self.live.as_mut().and_then(Live::ended);
+            let late = begun.elapsed() > START_TIME;
+            if ended.is_some() || late {
+                self.live = None;
+                return Err(ended.unwrap_or_else(|| {
+                    io::Error::other(format!(
+                        "{} has {} sectors instead of {wanted} after {START_TIME:?}",
+                        path.display(),
+                        shown.trim()
+                    ))
+                }));
+            }
+            thread::sleep(START_LOOK);
+        }
     }
 
     fn stop(&mut self) -> io::Result<()> {
@@ -157,6 +192,15 @@ fn number(value: u64) -> io::Result<i32> {
 }
 
 impl Live {
+    /// Why the kernel no longer serves the device, if it does not.
+    fn ended(&mut self) -> Option<io::Error> {
+        let lent = self.lent.take_if(|lent| lent.is_finished())?;
+        Some(match lent.join() {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) | Err(_) => io::ErrorKind::NotConnected.into(),
+        })
+    }
+
     /// Reads the next whole request; `None` when no more is there.
     fn read_request(&mut self, buffers: &Buffers) -> io::Result<Option<(Request, Option<Buffer>)>> {
         loop {

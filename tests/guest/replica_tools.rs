@@ -8,6 +8,12 @@ use crate::trial;
 /// Where the agent under test is put; its name is what its links are known by.
 const AGENT: &str = "/root/halab-agent";
 
+/// What an attack made at random is made from; another one each time unless given.
+const SEED: &str = "HALAB_TEST_SEED";
+/// How often the peer's connection breaks in the attack.
+const ATTACKS: &str = "HALAB_TEST_REPLICA_ATTACKS";
+const ATTACKS_DEFAULT: u32 = 12;
+
 pub(crate) fn trials() -> Vec<Trial> {
     vec![trial(
         "replica_tools_say_what_drbd_utils_say_and_the_device_keeps_what_it_was_given",
@@ -25,6 +31,26 @@ fn everything() {
     for backend in ["--ublk", "--nbd"] {
         guest.run(&DEVICE.replace("BACKEND", backend)).success();
     }
+    attack(&guest);
+}
+
+/// Arbitrary bytes on every socket, a peer that stops in the middle, a wrong secret.
+fn attack(guest: &Guest) {
+    let seed = std::env::var(SEED)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(std::process::id);
+    let count = std::env::var(ATTACKS)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(ATTACKS_DEFAULT);
+    let program = include_str!("replica/attack.py");
+    let script = format!(
+        "cat > /root/attack.py <<'END'\n{program}\nEND\nseed={seed} count={count}\n{}",
+        include_str!("replica/attack.sh")
+    );
+    let said = guest.run(&script);
+    assert_eq!(said.code, 0, "seed {seed}: {said}");
 }
 
 /// `drbdadm dump` and the scripts' questions, for the text's resource and Debian's files.
@@ -147,9 +173,17 @@ const DEVICE: &str = r#"
 set -eu
 truncate -s 64M /root/disk.img
 rm -f /root/stop; mkfifo /root/stop
-sleep 1000 > /root/stop & stop=$!
+# What runs behind must not hold ssh's output: a script that fails would wait for it.
+sleep 1000 > /root/stop 2> /dev/null & stop=$!
 /root/halab-agent drbd export BACKEND /root/disk.img /dev/drbd0 < /root/stop > /root/said 2>&1 & server=$!
-tail -f /root/said | grep -q -m 1 ready || { cat /root/said; exit 1; }
+trap 'echo "BACKEND, line $LINENO, $BASH_COMMAND"; cat /root/said' ERR
+trap 'kill $stop $server 2> /dev/null || true' EXIT
+for turn in $(seq 300); do
+  ! grep -q ready /root/said || break
+  kill -0 $server
+  sleep 0.1
+done
+grep -q ready /root/said
 [ "$(blockdev --getsize64 /dev/drbd0)" = 67108864 ]
 mkfs.ext4 -q -F /dev/drbd0
 mkdir -p /root/place; mount /dev/drbd0 /root/place

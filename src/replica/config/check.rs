@@ -381,14 +381,7 @@ impl Checker {
                 }
             },
             Kind::Secret if text.len() > SECRET_BYTES_MAX => {
-                // The text of a secret stands in no message but as its own source line;
-                // that line is not drawn.
-                let (line, column) = (value.origin.line(), value.origin.column());
-                let file = value.origin.source.name.clone();
-                self.problems.push(Diagnostic::error(format!(
-                    "{file}:{line}:{column}: the shared secret has {} bytes; the most are {SECRET_BYTES_MAX}",
-                    text.len()
-                )));
+                wrong(format!("the shared secret has {} bytes", text.len()), &[]);
                 None
             }
             _ => Some(0),
@@ -446,11 +439,17 @@ impl Checker {
         let mut hosts: Vec<HostDraft> = Vec::new();
         for inner in block {
             let word = inner.name.text.as_str();
-            if inner.block.is_some()
-                && Section::of_resource(word).is_some()
-                && let Some(first) = section_origins.insert(word, inner.name.origin.clone())
-            {
-                self.twice(&format!("section `{word}`"), &inner.name.origin, &first);
+            let once = match inner.block {
+                Some(_) => Section::of_resource(word).is_some(),
+                None => word == "protocol",
+            };
+            if once && let Some(first) = section_origins.insert(word, inner.name.origin.clone()) {
+                let kind = if inner.block.is_some() {
+                    "section "
+                } else {
+                    ""
+                };
+                self.twice(&format!("{kind}`{word}`"), &inner.name.origin, &first);
             }
             match (word, &inner.block) {
                 ("on", Some(block)) => {
@@ -1060,7 +1059,7 @@ fn expectation(kind: Kind) -> String {
         Kind::Flag => "`;`".to_owned(),
         Kind::Number { min, max, .. } => format!("a number from {min} to {max}"),
         Kind::Digest => format!("a digest: {}", listed(DIGESTS)),
-        Kind::Secret => "a text in double quotes".to_owned(),
+        Kind::Secret => format!("a text of at most {SECRET_BYTES_MAX} bytes in double quotes"),
         Kind::Text => "a word".to_owned(),
         Kind::Names => "names".to_owned(),
     }
@@ -1297,6 +1296,11 @@ mod tests {
             ),
             (
                 "resource r0 {",
+                "resource r0 { protocol C; protocol A;",
+                &["1:27: `protocol` is used twice [used again here]"],
+            ),
+            (
+                "resource r0 {",
                 "resource r0 { protocol D;",
                 &["1:24: unknown value `D` of `protocol` [expected A, B or C]"],
             ),
@@ -1373,10 +1377,38 @@ mod tests {
                 .map(|problem| problem.render(Colour::Never))
                 .collect(),
         };
+        assert!(drawn.contains("the shared secret has 70 bytes"), "{drawn}");
+        assert!(drawn.contains("r0.res:1:35"), "{drawn}");
         assert!(
-            drawn.contains("the shared secret has 70 bytes; the most are 63"),
+            drawn.contains("^ expected a text of at most 63 bytes"),
             "{drawn}"
         );
         assert!(!drawn.contains("xxx"), "{drawn}");
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_beside_another_mistake() {
+        for line in [
+            "shared-secret \"hidden\"; ping-int 500;",
+            "shared-secert \"hidden\";",
+            "shared-secret hidden ping-int 5;",
+            "shared-secret \"hidden",
+            "shared-secret hid@den;",
+            "cram-hmac-alg none; shared-secret 'hidden';",
+        ] {
+            let text = R0.replace(
+                "resource r0 {",
+                &format!("resource r0 {{ net {{ {line}\n }}"),
+            );
+            let drawn: String = match checked(&text) {
+                Ok(_) => panic!("it is wrong: {line}"),
+                Err(problems) => problems
+                    .iter()
+                    .map(|problem| problem.render(Colour::Never))
+                    .collect(),
+            };
+            assert!(drawn.contains('*'), "{line}: {drawn}");
+            assert!(!drawn.contains("hid"), "{line}: {drawn}");
+        }
     }
 }

@@ -6,11 +6,12 @@
 //! ```
 //!
 //! Reading goes on after a mistake: a missing `;` is noticed where a line begins with a
-//! word that can only begin a statement, so that one mistake is reported once.
+//! word that can only begin a statement, so that one mistake is reported once. What is drawn of
+//! a file has `*` in place of a secret.
 
 use std::sync::Arc;
 
-use crate::base::diagnostic::{Diagnostic, Origin, Source};
+use crate::base::diagnostic::{Diagnostic, Origin, Source, nearest};
 
 /// Blocks within blocks; drbd.conf has four.
 const DEPTH_MAX: usize = 16;
@@ -76,7 +77,8 @@ const OPENERS: &[&str] = &[
 /// Reads a text; what could be read is returned with every problem.
 pub fn parse(source: &Arc<Source>) -> (Vec<Statement>, Vec<Diagnostic>) {
     let mut problems = Vec::new();
-    let tokens = tokens(source, &mut problems);
+    let mut tokens = tokens(source, &mut problems);
+    hide_secrets(source, &mut tokens, &mut problems);
     let mut parser = Parser {
         tokens: &tokens,
         at: 0,
@@ -101,7 +103,55 @@ enum Token {
     Word(Word),
     Open(Origin),
     Close(Origin),
-    End,
+    End(Origin),
+}
+
+impl Token {
+    fn origin(&mut self) -> &mut Origin {
+        match self {
+            Self::Word(word) => &mut word.origin,
+            Self::Open(origin) | Self::Close(origin) | Self::End(origin) => origin,
+        }
+    }
+}
+
+/// Makes every place one of a text without secrets, misspelt ones included: whatever is found
+/// on such a line later is drawn with the line.
+fn hide_secrets(source: &Arc<Source>, tokens: &mut [Token], problems: &mut [Diagnostic]) {
+    let mut shown = source.text.clone().into_bytes();
+    for (index, token) in tokens.iter().enumerate() {
+        let Token::Word(word) = token else {
+            continue;
+        };
+        if word.quoted || nearest(&word.text, ["shared-secret"]).is_none() {
+            continue;
+        }
+        let start = word.origin.end;
+        let next = tokens[index + 1..]
+            .iter()
+            .find(|token| !matches!(token, Token::Word(_)));
+        let limit = next.map_or(shown.len(), |token| token.clone().origin().start);
+        let line = source.text[start..]
+            .find('\n')
+            .map_or(limit, |length| start + length);
+        for byte in &mut shown[start..limit.min(line)] {
+            if !matches!(byte, b' ' | b'\t' | b'"') {
+                *byte = b'*';
+            }
+        }
+    }
+    let shown = String::from_utf8(shown).unwrap_or_default();
+    if shown == source.text {
+        return;
+    }
+    let shown = Source::new(source.name.as_str(), shown);
+    let of_tokens = tokens.iter_mut().map(Token::origin);
+    let of_problems = problems
+        .iter_mut()
+        .filter_map(|problem| problem.origin.as_mut());
+    for origin in of_tokens.chain(of_problems) {
+        origin.source = Arc::clone(&shown);
+    }
 }
 
 struct Parser<'a> {
@@ -124,7 +174,7 @@ impl Parser<'_> {
             match self.tokens.get(self.at) {
                 None | Some(Token::Close(_)) => return statements,
                 // An empty statement harms nobody.
-                Some(Token::End) => self.at += 1,
+                Some(Token::End(_)) => self.at += 1,
                 Some(Token::Open(origin)) => {
                     let problem = Diagnostic::error("a block without a name").at(origin);
                     self.problems
@@ -149,7 +199,7 @@ impl Parser<'_> {
         };
         loop {
             match self.tokens.get(self.at) {
-                Some(Token::End) => {
+                Some(Token::End(_)) => {
                     self.at += 1;
                     return Some(statement);
                 }
@@ -229,7 +279,7 @@ fn tokens(source: &Arc<Source>, problems: &mut Vec<Diagnostic>) -> Vec<Token> {
                 .find('\n')
                 .map_or(text.len(), |newline| at + newline),
             ';' => {
-                tokens.push(Token::End);
+                tokens.push(Token::End(origin(next)));
                 next
             }
             '{' => {
@@ -402,7 +452,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_read_to_its_end(text in "[a-z{};:\"#\\\\\\[\\] \n%é]{0,80}") {
+        fn any_text_is_read_to_its_end(text in "(shared-secret |[a-z{};:\"#\\\\\\[\\] \n%é]){0,80}") {
             let _ = parse(&Source::new("x", text));
         }
     }

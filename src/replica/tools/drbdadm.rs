@@ -307,7 +307,14 @@ impl Session {
             .map(|local| local.resource.name.text.as_str())
             .collect();
         let near = crate::base::diagnostic::nearest(name, known.iter().copied());
-        let hint = near.map_or_else(String::new, |near| format!(" Did you mean '{near}'?"));
+        let hint = match (near, known.as_slice()) {
+            (Some(near), _) => format!(" Did you mean '{near}'?"),
+            (None, []) => {
+                " There is no resource: do /etc/drbd.d/*.res have one with `on` this host?"
+                    .to_owned()
+            }
+            (None, known) => format!(" Defined here: {}.", known.join(", ")),
+        };
         format!("'{name}' not defined in your config (for this host).{hint}")
     }
 

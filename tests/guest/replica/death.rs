@@ -46,8 +46,18 @@ while not os.path.exists("/root/stop"):
     number += 1
 END
 rm -f /root/stop
+BESIDE
 exec python3 /root/writer.py
 "#;
+
+/// What else is written meanwhile, so that requests of all kinds are under way.
+const LOAD: &str = r"
+(
+  while [ ! -e /root/stop ]; do
+    dd if=/dev/urandom of=/mnt/replica/bulk bs=64k count=32 conv=notrunc,fsync || break
+  done
+) > /dev/null 2>&1 &
+";
 
 /// An application on a node; what it was answered is counted here, where no power goes.
 struct Writer {
@@ -56,8 +66,9 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(pair: &Pair, node: usize) -> Self {
-        let mut command = pair.lab.command(["ssh", NODES[node], "--", WRITER]);
+    fn start(pair: &Pair, node: usize, beside: &str) -> Self {
+        let script = WRITER.replace("BESIDE", beside);
+        let mut command = pair.lab.command(["ssh", NODES[node], "--", &script]);
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -108,7 +119,7 @@ fn killed_daemon() {
     let pair = start("repl-kill", [Ours, Ours]);
     pair.come_together();
     for kill in 0..KILLS {
-        let writer = Writer::start(&pair, 0);
+        let writer = Writer::start(&pair, 0, "");
         // Not only where everything rests: the second hits the resync after the first.
         pair.on(
             0,
@@ -158,52 +169,80 @@ fn killed_daemon() {
     pair.on_both("adm down r0");
 }
 
+/// What a machine does while the other one has no power.
+const TAKES_OVER: &str = r"
+becomes cs:WFConnection; insist primary r0
+code=0; fsck.ext4 -fp /dev/drbd0 > /root/said || code=$?
+[ $code -le 1 ] || { cat /root/said; exit 1; }
+mount /dev/drbd0 /mnt/replica
+noise of=/mnt/replica/alone bs=64k count=32 conv=fsync
+";
+const GOES_ON: &str = r"
+becomes cs:WFConnection
+before=$(lines); for turn in $(seq 600); do [ $(lines) -gt $((before + 20)) ] && break; sleep 0.1; done
+[ $(lines) -gt $((before + 20)) ] || { echo 'it writes no more'; exit 1; }
+touch /root/stop
+";
+
 /// Power goes at random moments under load, on one machine and the other.
 fn power_loss(software: [super::Software; 2], deaths: u64) {
     let pair = start("repl-power", software);
+    pair.come_together();
     let mut random = 0x9e37_79b9_7f4a_7c15_u64 ^ u64::from(std::process::id());
     let mut primary = 0;
     for death in 0..deaths {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        let writer = Writer::start(&pair, primary);
-        let lines = 20 + random % 200;
-        let when = format!("after death {death} of random {random:#x}");
+        // Each of the two, half of the deaths.
+        let victim = usize::try_from(death & 1).expect("a bit");
+        let when = format!(
+            "death {death} of {:?} as node {victim}, primary {primary}, random {random:#x}",
+            software[victim]
+        );
+        tell(&when);
+        let writer = Writer::start(&pair, primary, LOAD);
         pair.on(
             primary,
             &format!(
-                "size() {{ stat -c %s /mnt/replica/lines 2> /dev/null || echo 0; }}
-                 before=$(size); for turn in $(seq 1200); do [ \"$(size)\" -gt $((before + 9 * {lines})) ] && break; sleep 0.05; done"
+                "before=$(lines); for turn in $(seq 1200); do [ $(lines) -gt $((before + {})) ] && break; sleep 0.05; done",
+                20 + random % 200
             ),
         );
-        let victim = usize::try_from(random >> 32 & 1).expect("a bit");
-        pair.lab.halab(["fault", "kill", NODES[victim]]).success();
         let survivor = 1 - victim;
-        if victim != primary {
-            // It goes on alone.
-            pair.on(primary, "becomes 'cs:WFConnection'; touch /root/stop");
-        }
+        let alone = if victim == primary {
+            TAKES_OVER
+        } else {
+            GOES_ON
+        };
+        pair.on(
+            survivor,
+            &format!("cat > /root/alone.sh <<'END'\n. /root/replica.sh\nset -eu\n{alone}\nEND"),
+        );
+        pair.loses_power(victim);
         let last = writer.end().expect("something was written");
-        if victim == primary {
-            pair.on(
-                survivor,
-                "becomes 'cs:WFConnection'; insist primary r0
-                 fsck.ext4 -fp /dev/drbd0 > /root/said || [ $? = 1 ] || { cat /root/said; exit 1; }
-                 mount /dev/drbd0 /mnt/replica",
-            );
-            primary = survivor;
-        }
+        primary = survivor;
         pair.on(primary, &LINES.replace("LAST", &last.to_string()));
-        pair.lab.halab(["up"]).success();
         pair.prepare(victim, software[victim]);
         pair.on(victim, "adm up r0");
         pair.come_together();
         pair.on(
             primary,
-            "umount /mnt/replica; fsck.ext4 -fn /dev/drbd0 > /dev/null",
+            "umount /mnt/replica; fsck.ext4 -fn /dev/drbd0 > /root/said || { cat /root/said; exit 1; }",
         );
         pair.assert_same(&when);
+        // Every second death is a Primary's.
+        if random >> 40 & 1 == 1 {
+            pair.on(primary, "insist secondary r0");
+            primary = victim;
+            pair.on(primary, "insist primary r0");
+        }
         pair.on(primary, "mount /dev/drbd0 /mnt/replica");
     }
+}
+
+/// A campaign takes an hour: which death it is at belongs to its output.
+#[expect(clippy::print_stdout, reason = "the campaign is read while it runs")]
+fn tell(what: &str) {
+    println!("{what}");
 }

@@ -85,6 +85,18 @@ impl Pair {
         }
     }
 
+    /// A machine's power goes and comes back; meanwhile the other runs its `/root/alone.sh`.
+    #[track_caller]
+    fn loses_power(&self, victim: usize) {
+        let playbook = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guest/replica/death.yml");
+        let machines = format!(
+            r#"{{"victim": "{}", "survivor": "{}"}}"#,
+            NODES[victim],
+            NODES[1 - victim]
+        );
+        self.lab.halab(["run", playbook, "-e", &machines]).success();
+    }
+
     /// Both show all data as good, and nothing as different.
     #[track_caller]
     fn come_together(&self) {
@@ -130,6 +142,7 @@ insist() {
 counter() { text | grep -o " $1:[0-9]*" | cut -d: -f2; }
 marked() { counter oos; }
 digest() { dd if=/dev/sdb1 bs=1M count=48 iflag=direct 2> /dev/null | sha256sum; }
+lines() { echo $(($(stat -c %s /mnt/replica/lines 2> /dev/null || echo 0) / 9)); }
 noise() { dd if=/dev/urandom "$@" 2> /dev/null; }
 END
 echo SOFTWARE > /root/software
@@ -140,7 +153,7 @@ cat > /etc/drbd.d/r0.res <<END
 resource r0 {
   protocol C;
   disk { size 48M; }
-  net { cram-hmac-alg sha1; shared-secret "not this one"; verify-alg sha1; ping-timeout 50; }
+  net { cram-hmac-alg sha1; shared-secret "not this one"; verify-alg sha1; ping-int 3; ping-timeout 50; }
   on saisp-vm-2 { device /dev/drbd0; disk /dev/sdb1; address 10.0.23.2:7788; meta-disk internal; }
   on saisp-vm-3 { device /dev/drbd0; disk /dev/sdb1; address 10.0.23.3:7788; meta-disk internal; }
 }

@@ -15,6 +15,8 @@ const SHELLS: &[&str] = &[
     "src/cli/bench_failover.rs",
     "src/cli/capture.rs",
     "src/cli/doctor.rs",
+    "src/cli/faults/campaign.rs",
+    "src/cli/faults/client.rs",
     "src/cli/folder.rs",
     "src/cli/mod.rs",
     "src/cli/run.rs",

@@ -468,6 +468,18 @@ pub struct Bench {
     /// Measure `tasks` with this too, once each way: it must be on PATH.
     #[arg(long = "with", value_enum, value_name = "PEER")]
     pub peers: Vec<Peer>,
+    /// How many faults `faults` plays.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub count: u16,
+    /// The campaign that `faults` plays; without it another one each time.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Whose heartbeat and replication `faults` breaks.
+    #[arg(long, value_enum, default_value = "agent")]
+    pub tools: Tools,
+    /// Keep both nodes' journals of every fault that ended badly here.
+    #[arg(long, value_name = "DIR")]
+    pub logs: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -482,6 +494,9 @@ pub enum Measurement {
     Tasks,
     /// A service's way to the other node, beside heartbeat 3.0.6. Takes minutes, so only when named.
     Failover,
+    /// Records written through the service of exercise 05 while nodes lose their power, stand still, lose their cables:
+    /// what was acknowledged must be there. Takes the better part of a minute a fault, so only when named.
+    Faults,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -10,17 +10,18 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::args::{Bench, Measurement, Peer};
+use super::args::{Bench, Measurement, Peer, Tools};
 use super::bench_failover::ROUNDS;
 use super::exit::Exit;
+use super::faults::{self, Campaign, Played, Trial};
 use super::settings::Settings;
 use crate::vm::progress::{self, Progress};
 use crate::vm::spec::{Machine, Topology};
@@ -69,17 +70,37 @@ pub fn bench(settings: &Settings, args: &Bench) -> anyhow::Result<Exit> {
     let progress = progress::for_user(settings.json);
     let bench = Bencher::new(settings, args, progress.as_ref())?;
     let mut rows = Vec::new();
-    let measured = bench.all(&mut rows);
+    let mut trials = Vec::new();
+    let measured = bench.all(&mut rows, &mut trials);
     progress.done();
     bench.halab(&["down", "--purge"])?;
+    let played = Played {
+        seed: bench.seed,
+        tools: bench.tools(),
+        planned: usize::from(args.count),
+        trials: &trials,
+    };
     // What was measured before something failed took minutes, and holds.
-    super::say(&if settings.json {
-        as_json(&rows)
+    if settings.json {
+        let mut facts = as_json(&rows);
+        if args.names.contains(&Measurement::Faults) {
+            facts["faults"] = faults::as_json(&played);
+        }
+        super::say(&facts.to_string());
     } else {
-        as_table(&rows)
-    });
+        if !rows.is_empty() {
+            super::say(&as_table(&rows));
+        }
+        if !trials.is_empty() {
+            super::say(&faults::as_table(&played));
+        }
+    }
     measured?;
-    Ok(Exit::Done)
+    Ok(if played.has_problems() {
+        Exit::Failed
+    } else {
+        Exit::Done
+    })
 }
 
 struct Bencher<'a> {
@@ -88,6 +109,8 @@ struct Bencher<'a> {
     args: &'a Bench,
     progress: &'a dyn Progress,
     lab: String,
+    /// Of the faults.
+    seed: u64,
 }
 
 impl<'a> Bencher<'a> {
@@ -98,20 +121,24 @@ impl<'a> Bencher<'a> {
     ) -> anyhow::Result<Self> {
         let program = env::current_exe().context("failed to find halab's own program")?;
         let lab = format!("bench-{}", std::process::id());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let seed = now.map_or(0, |now| now.as_secs() % 100_000);
         Ok(Self {
             program,
             settings,
             args,
             progress,
             lab,
+            seed: args.seed.unwrap_or(seed),
         })
     }
 
-    fn all(&self, rows: &mut Vec<Row>) -> anyhow::Result<()> {
+    fn all(&self, rows: &mut Vec<Row>, trials: &mut Vec<Trial>) -> anyhow::Result<()> {
         self.progress.step("bringing a lab of its own up");
         self.halab(&["up"])?;
         for name in Measurement::value_variants() {
-            let by_itself = self.args.names.is_empty() && *name != Measurement::Failover;
+            let is_long = matches!(name, Measurement::Failover | Measurement::Faults);
+            let by_itself = self.args.names.is_empty() && !is_long;
             if by_itself || self.args.names.contains(name) {
                 match name {
                     Measurement::Overhead => rows.push(self.overhead()?),
@@ -119,6 +146,7 @@ impl<'a> Bencher<'a> {
                     Measurement::Reset => rows.push(self.reset()?),
                     Measurement::Tasks => self.tasks(rows)?,
                     Measurement::Failover => rows.extend(self.failover()?),
+                    Measurement::Faults => self.faults(trials)?,
                 }
             }
         }
@@ -223,6 +251,49 @@ impl<'a> Bencher<'a> {
         Ok(rows)
     }
 
+    fn tools(&self) -> &'static str {
+        self.args.tools.words()[0]
+    }
+
+    /// Brings exercise 05 to its end and plays a campaign of faults on it. The service stays where it is when
+    /// the other node comes back: without fencing, one that comes back with old data must not get it unasked.
+    fn faults(&self, trials: &mut Vec<Trial>) -> anyhow::Result<()> {
+        if self.args.tools == Tools::Both {
+            bail!("a campaign is played with one set of tools: --tools agent or --tools native");
+        }
+        let (seed, tools) = (self.seed, self.tools());
+        self.progress.step(&format!("exercise 05, tools {tools}"));
+        let variables = [
+            format!("tools={tools}"),
+            r#"{"auto_failback": "off"}"#.to_owned(),
+        ];
+        let variables: Vec<&str> = variables.iter().flat_map(|each| ["-e", each]).collect();
+        self.halab(&[&["goto", "06-online-verify"], &variables[..]].concat())?;
+        let playbook = self.settings.folder.path("playbooks/bench/faults.yml");
+        let playbook = playbook
+            .to_str()
+            .context("the lab's folder has a name that is not text")?;
+        self.halab(&[&["run", playbook, "--tags", "setup"], &variables[..]].concat())?;
+        let settings = self.settings.for_lab(&self.lab)?;
+        let lab = super::topology::open(&settings)?;
+        let lock = lab.lock("halab bench faults")?;
+        let campaign = Campaign {
+            nodes: nodes(&lab.topology)?,
+            interface: clients_network(&lab.topology)?,
+            halab: super::topology::halab_command(&settings)?,
+            logs: self.args.logs.clone(),
+            progress: self.progress,
+            lab: &lab,
+            lock: &lock,
+        };
+        let plan = faults::plan(seed, usize::from(self.args.count));
+        super::note(&format!("seed {seed}, tools {tools}\n{}", faults::head()));
+        campaign.run(&plan, &mut |trial| {
+            super::note(&faults::line(&trial));
+            trials.push(trial);
+        })
+    }
+
     /// Runs one of the others inside the lab's network, on the same machines.
     fn peer(&self, peer: Peer, playbook: &str) -> anyhow::Result<Spent> {
         let topology = super::topology::read_topology(self.settings)?;
@@ -290,6 +361,25 @@ impl<'a> Bencher<'a> {
         }
         Ok(spent)
     }
+}
+
+/// The two nodes of the cluster.
+fn nodes(topology: &Topology) -> anyhow::Result<[String; 2]> {
+    let is_node = |machine: &&Machine| machine.groups.iter().any(|group| group == "cluster");
+    let names = topology.machines.iter().filter(is_node);
+    let names: Vec<String> = names.map(|machine| machine.name.clone()).collect();
+    let found = names.len();
+    <[String; 2]>::try_from(names)
+        .map_err(|_| anyhow::anyhow!("expected two machines in the group `cluster`, found {found}"))
+}
+
+fn clients_network(topology: &Topology) -> anyhow::Result<String> {
+    let network = topology
+        .networks
+        .iter()
+        .find(|network| network.client.is_some());
+    let network = network.context("no network of the topology has the client on it")?;
+    Ok(network.name.clone())
 }
 
 /// The processor time of all children that were waited for, and of theirs.
@@ -379,7 +469,7 @@ fn as_table(rows: &[Row]) -> String {
     table.trim_end().to_owned()
 }
 
-fn as_json(rows: &[Row]) -> String {
+fn as_json(rows: &[Row]) -> Value {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -390,7 +480,7 @@ fn as_json(rows: &[Row]) -> String {
             })
         })
         .collect();
-    json!({ "bench": rows }).to_string()
+    json!({ "bench": rows })
 }
 
 impl Row {

@@ -7,6 +7,7 @@ pub mod capture;
 pub mod doctor;
 pub mod exercises;
 pub mod exit;
+mod faults;
 pub mod folder;
 pub mod grade;
 pub mod hosts;

@@ -659,6 +659,10 @@ pub fn internal_hold(settings: &Settings, args: &args::InternalHold) -> anyhow::
             let address = address.parse().context("the address is none")?;
             offer::offer(holder()?, address, Path::new(file))?;
         }
+        ["records", address, interface] => {
+            let address = address.parse().context("the address is none")?;
+            super::faults::write_records(holder()?, address, interface)?;
+        }
         ["greet", parent, seconds, addresses @ ..] => {
             let parent = parent.parse().context("the parent is no process number")?;
             let addresses = addresses

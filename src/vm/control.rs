@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::guest::{CONTROL_GREETING, framed, framed_status};
+use super::guest::{CONTROL_GREETING, framed, framed_answer, framed_question, framed_status};
 use super::process::connect_socket;
 
 /// Output on the port is ours alone and short; more is a guest gone mad.
@@ -74,6 +74,13 @@ impl Control {
             0 => Ok(()),
             status => Err(ControlError::Failed { what, status }),
         }
+    }
+
+    /// Runs a script to its end and returns what it wrote, however it ended.
+    pub fn ask(&mut self, script: &str, deadline: Duration) -> Result<String, ControlError> {
+        let word = next_word();
+        self.send(&framed_question(script, &word))?;
+        self.receive_until(deadline, |received| framed_answer(received, &word))
     }
 
     fn send(&mut self, text: &str) -> Result<(), ControlError> {

@@ -321,6 +321,13 @@ impl<'lab> MachineDriver<'lab> {
         }
     }
 
+    /// Asks the guest something through its control port, whatever its network and its sshd are like.
+    pub fn ask(&self, script: &str, deadline: Duration) -> Result<String, MachineError> {
+        let asked = Control::connect(&self.path(CONTROL_SOCKET))
+            .and_then(|mut control| control.ask(script, deadline));
+        asked.map_err(|source| self.guest_error(source))
+    }
+
     fn await_boot(&self, task: &Task) -> Result<(), MachineError> {
         let wait = || {
             let mut control = Control::connect(&self.path(CONTROL_SOCKET))?;

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write as _};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use super::argv::Beginning;
 use super::guest;
@@ -128,6 +129,14 @@ impl Lab {
         record.faults.shut_down.remove(machine);
         self.folders.save_record(&record)?;
         Ok(true)
+    }
+
+    /// Asks a machine something in a shell of its own, which needs neither its network nor its sshd.
+    pub fn ask(&self, machine: &str, script: &str, deadline: Duration) -> Result<String, LabError> {
+        let spec = self.machine(machine)?;
+        let holder = self.holder().ok_or(LabError::NotUp)?;
+        let answer = self.driver(holder, spec).ask(script, deadline);
+        answer.map_err(|source| acting(machine, source))
     }
 
     /// Loses a share of the packets on their way to a card.

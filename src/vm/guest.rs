@@ -129,6 +129,21 @@ pub fn framed(script: &str, word: &str) -> String {
     format!("\n{{ {script}\n}} </dev/null >/dev/null 2>&1; echo {word} $?\n")
 }
 
+/// Wraps a script whose output is wanted: it stands between a line that ends with the word and `begins`, and the
+/// one with the word and the exit status.
+pub fn framed_question(script: &str, word: &str) -> String {
+    format!("\n{{ echo {word} begins\n{script}\n}} </dev/null 2>/dev/null; echo; echo {word} $?\n")
+}
+
+/// Finds what a framed question's script wrote in what came back so far, once it has ended.
+pub fn framed_answer(received: &str, word: &str) -> Option<String> {
+    framed_status(received, word)?;
+    let (_, rest) = received.split_once(&format!("{word} begins"))?;
+    let (_, rest) = rest.split_once('\n')?;
+    let (answer, _) = rest.split_once(word)?;
+    Some(answer.replace('\r', ""))
+}
+
 /// Finds a framed script's exit status in what came back so far. The shell may have put a
 /// prompt before it.
 pub fn framed_status(received: &str, word: &str) -> Option<u8> {
@@ -186,6 +201,19 @@ mod tests {
         assert_eq!(framed_status("done-71 0\n", "done-7"), None);
         assert_eq!(framed_status("done-7 1", "done-7"), None);
         assert_eq!(framed_status("done-6 0\n", "done-7"), None);
+    }
+
+    #[test]
+    fn an_answer_is_what_stands_between_its_marks() {
+        let received = "# > > done-7 begins\r\none\r\ntwo\r\n\r\ndone-7 0\r\n";
+        assert_eq!(
+            framed_answer(received, "done-7").as_deref(),
+            Some("one\ntwo\n\n")
+        );
+        assert_eq!(framed_answer("done-7 begins\none\n", "done-7"), None);
+        // What an earlier question is answered late is not this one's.
+        let late = "late\ndone-6 0\ndone-7 begins\n\ndone-7 1\n";
+        assert_eq!(framed_answer(late, "done-7").as_deref(), Some("\n"));
     }
 
     #[test]

@@ -1,0 +1,250 @@
+//! The client of a campaign: a process in the lab's network that writes numbered records through the service, asks
+//! who has its address, and says on its standard output what it sees. It ends with its standard input.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::net::if_::if_nametoindex;
+use nix::unistd::write;
+
+use super::sights::{Ack, Line, records};
+use crate::capture::socket::{PacketSocket, bind, raw_socket};
+use crate::task::http::{Reader, Request, Response, Url};
+use crate::vm::netns::{Holder, NetnsError};
+
+/// From one record to the next: what a small emulated machine keeps up with, and how finely times are told.
+const PACE: Duration = Duration::from_millis(250);
+/// A node that is there takes a connection at once; the kernel would repeat its SYN after a second only.
+const CONNECT_LIMIT: Duration = Duration::from_millis(250);
+/// After it a record counts as not acknowledged. A write that waits for the other node's disk takes less.
+const ANSWER_LIMIT: Duration = Duration::from_secs(4);
+/// Reading them all, from a busy machine.
+const READ_LIMIT: Duration = Duration::from_secs(20);
+/// Records that are waited for at once.
+const WAITING_MAX: usize = 64;
+/// From one question for the address's owner to the next.
+const QUESTION_PACE: Duration = Duration::from_millis(200);
+/// Asks under a card of its own, so that the client's kernel does not learn from the answers where the address is:
+/// it has to be told as any client has.
+const ASKER: [u8; 6] = [0x02, 0x68, 0x61, 0x6c, 0x61, 0x62];
+
+/// `internal-hold records ADDRESS INTERFACE`.
+pub(crate) fn write_records(
+    holder: Holder,
+    address: Ipv4Addr,
+    interface: &str,
+) -> anyhow::Result<()> {
+    enter(holder)?;
+    let watch = Watch::open(interface, address)?;
+    thread::spawn(move || watch.run());
+    thread::spawn(move || write_on(address));
+    for line in io::stdin().lock().lines() {
+        if line? == "read" {
+            say(&match read_all(address) {
+                Ok(numbers) => Line::Kept(numbers),
+                Err(error) => Line::Unread(format!("{error:#}")),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn enter(holder: Holder) -> Result<(), NetnsError> {
+    holder.enter_network()
+}
+
+/// Begins a record after the other, whatever became of those before.
+fn write_on(address: Ipv4Addr) {
+    let waiting = Arc::new(AtomicUsize::new(0));
+    for number in 1.. {
+        if waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MAX {
+            let waiting = Arc::clone(&waiting);
+            thread::spawn(move || {
+                say(&keep(address, number));
+                waiting.fetch_sub(1, Ordering::Relaxed);
+            });
+        } else {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        thread::sleep(PACE);
+    }
+}
+
+fn keep(address: Ipv4Addr, number: u64) -> Line {
+    let sent = unix_ms();
+    let answer = ask(address, "POST", &format!("/keep?{number}"), ANSWER_LIMIT);
+    let node = answer.ok().and_then(|answer| {
+        let text = answer.text();
+        let (kept, node) = text.trim_end().split_once(' ')?;
+        (answer.status == 200 && kept.parse() == Ok(number)).then(|| node.to_owned())
+    });
+    match node {
+        Some(node) => Line::Ack(Ack {
+            number,
+            node,
+            sent,
+            done: unix_ms(),
+        }),
+        None => Line::Miss { number },
+    }
+}
+
+fn read_all(address: Ipv4Addr) -> anyhow::Result<BTreeSet<u64>> {
+    let answer = ask(address, "GET", "/records/kept", READ_LIMIT)?;
+    anyhow::ensure!(
+        answer.status == 200,
+        "the service answered {}",
+        answer.status
+    );
+    Ok(records(&answer.text()))
+}
+
+fn ask(address: Ipv4Addr, method: &str, target: &str, limit: Duration) -> anyhow::Result<Response> {
+    let url = Url::parse(&format!("http://{address}{target}"))?;
+    let request = Request {
+        method,
+        url: &url,
+        headers: Vec::new(),
+        body: &[],
+        keep_open: false,
+    };
+    let end = Instant::now() + limit;
+    let place = SocketAddrV4::new(address, url.port).into();
+    let mut stream = TcpStream::connect_timeout(&place, CONNECT_LIMIT.min(limit))?;
+    stream.set_nodelay(true)?;
+    stream.write_all(&request.encode()?)?;
+    let mut reader = Reader::new(method);
+    let mut chunk = [0; 16 << 10];
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        anyhow::ensure!(!left.is_zero(), "no answer within {} s", limit.as_secs());
+        stream.set_read_timeout(Some(left))?;
+        let count = stream.read(&mut chunk)?;
+        reader.push(&chunk[..count]);
+        if let Some(response) = reader.response(count == 0)? {
+            return Ok(response);
+        }
+    }
+}
+
+/// Asks on the wire who has the address.
+struct Watch {
+    listener: PacketSocket,
+    speaker: OwnedFd,
+    question: [u8; 42],
+    address: Ipv4Addr,
+}
+
+impl Watch {
+    fn open(interface: &str, address: Ipv4Addr) -> io::Result<Self> {
+        let index = if_nametoindex(interface)?;
+        let speaker = raw_socket(0)?;
+        // No protocol: it only speaks.
+        bind(&speaker, index, 0)?;
+        Ok(Self {
+            listener: PacketSocket::open(interface)?,
+            speaker,
+            question: question(address),
+            address,
+        })
+    }
+
+    fn run(self) {
+        let mut before = None;
+        loop {
+            let owners = self.owners();
+            if before.as_ref() != Some(&owners) {
+                say(&Line::Owners {
+                    at: unix_ms(),
+                    macs: owners.clone(),
+                });
+                before = Some(owners);
+            }
+        }
+    }
+
+    /// Asks once, and returns everybody who answers until the next question.
+    fn owners(&self) -> BTreeSet<String> {
+        let end = Instant::now() + QUESTION_PACE;
+        // A bridge that is just going down takes nothing; then nobody answers.
+        let _ = write(&self.speaker, &self.question);
+        let mut owners = BTreeSet::new();
+        let mut buffer = [0; 2048];
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.listener.wait(left).is_err() {
+                return owners;
+            }
+            while let Ok(Some(frame)) = self.listener.receive(&mut buffer) {
+                owners.extend(answer(&buffer[..frame.captured], self.address));
+            }
+        }
+    }
+}
+
+/// A broadcast question of nobody (RFC 5227: sender 0.0.0.0) for the owner of an address.
+fn question(address: Ipv4Addr) -> [u8; 42] {
+    let mut frame = [0; 42];
+    frame[..6].fill(0xff);
+    frame[6..12].copy_from_slice(&ASKER);
+    // ARP, for IPv4 on Ethernet; 1: a question.
+    frame[12..22].copy_from_slice(&[0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4, 0, 1]);
+    frame[22..28].copy_from_slice(&ASKER);
+    frame[38..42].copy_from_slice(&address.octets());
+    frame
+}
+
+/// Returns the card that a frame says has the address, when it answers the question.
+fn answer(frame: &[u8], address: Ipv4Addr) -> Option<String> {
+    let is_answer = frame.len() >= 42
+        && frame[..6] == ASKER
+        && frame[12..14] == [0x08, 0x06]
+        && frame[20..22] == [0, 2]
+        && frame[28..32] == address.octets();
+    is_answer.then(|| {
+        let parts = frame[22..28].iter().map(|byte| format!("{byte:02x}"));
+        parts.collect::<Vec<_>>().join(":")
+    })
+}
+
+fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// One line, whole; a reader that went away has no use for it.
+fn say(line: &Line) {
+    let mut text = line.text();
+    text.push('\n');
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_to_the_question_names_an_owner() {
+        let address = Ipv4Addr::new(10, 0, 0, 50);
+        let asked = question(address);
+        assert_eq!(answer(&asked, address), None);
+        let mut answered = asked;
+        answered[..6].copy_from_slice(&ASKER);
+        answered[20..22].copy_from_slice(&[0, 2]);
+        answered[22..28].copy_from_slice(&[2, 0, 0, 0, 0, 0x1f]);
+        answered[28..32].copy_from_slice(&address.octets());
+        assert_eq!(
+            answer(&answered, address).as_deref(),
+            Some("02:00:00:00:00:1f")
+        );
+        assert_eq!(answer(&answered, Ipv4Addr::new(10, 0, 0, 51)), None);
+        assert_eq!(answer(&answered[..41], address), None);
+    }
+}

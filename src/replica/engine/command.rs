@@ -3,7 +3,7 @@
 
 use super::core::{Asked, Engine, Parked, Step};
 use super::metadata::new_size;
-use super::session::Phase;
+use super::session::{AfterPing, Phase};
 use super::types::{Action, Save};
 use crate::replica::control::{Answer, Command, Rejection, WaitUntil, failure};
 use crate::replica::digest::Algorithm;
@@ -261,6 +261,26 @@ impl Engine {
             self.answer(id, Answer::Done);
             return;
         }
+        // A Primary that stands in the way may be dead, and nobody noticed yet: whoever takes over cannot wait for
+        // the next ping.
+        let refusal = self.would_refuse(Change::role(Role::Primary));
+        if refusal == Some(Refusal::TwoPrimaries) && self.established() {
+            self.after_ping(AfterPing::Promote { id, force });
+        } else {
+            self.promote_or_refuse(id, force);
+        }
+    }
+
+    /// The connection went before the other Primary gave a sign of life.
+    pub(super) fn promote_after_loss(&mut self, waiting: &[AfterPing]) {
+        for what in waiting {
+            if let AfterPing::Promote { id, force } = *what {
+                self.park(id, Command::Primary { force });
+            }
+        }
+    }
+
+    pub(super) fn promote_or_refuse(&mut self, id: u64, force: bool) {
         let mut change = Change::role(Role::Primary);
         let mut forced = false;
         let mut refusal = self.would_refuse(change);

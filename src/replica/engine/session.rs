@@ -88,6 +88,8 @@ pub(super) enum AfterPing {
     Finish,
     /// The source heard of the end before it could believe it.
     Remind,
+    /// The Primary that stands in the way of this command lives.
+    Promote { id: u64, force: bool },
 }
 
 impl Session {
@@ -500,6 +502,9 @@ impl Engine {
             connection: how,
             ..self.state
         });
+        if let Some(ended) = &session {
+            self.promote_after_loss(&ended.after_ping);
+        }
         if session.is_some() {
             self.counters.unacknowledged = 0;
             self.requests_lost_peer(session);
@@ -634,6 +639,7 @@ impl Engine {
                     self.send_state();
                 }
                 AfterPing::Remind => {}
+                AfterPing::Promote { id, force } => self.promote_or_refuse(id, force),
             }
         }
     }

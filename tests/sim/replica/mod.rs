@@ -329,6 +329,26 @@ fn a_late_word_on_a_write_does_not_clear_what_was_written_after_it() {
     settle(&mut world);
 }
 
+/// Whoever takes over from a dead Primary asks once: it is the asking that finds out that it is dead.
+#[test]
+fn a_primary_that_is_silent_stands_in_the_way_no_longer_than_a_ping() {
+    let mut world = World::new(3, None, Disks::Sound, false);
+    rest(&mut world);
+    world.tool(Tool::Primary(0));
+    until(&mut world, |world| world.state(1).peer == Role::Primary);
+    // It lives, and is not to be passed over.
+    world.tool(Tool::Primary(1));
+    let soon = world.now() + Duration::from_millis(100);
+    world.run_until(soon, |_| false);
+    assert_eq!(world.state(1).role, Role::Secondary);
+    assert_eq!(world.state(1).connection, Connection::Connected);
+    world.set_partition(true);
+    world.tool(Tool::Primary(1));
+    let at_most = world.now() + Duration::from_secs(1);
+    let took_over = world.run_until(at_most, |world| world.state(1).role == Role::Primary);
+    assert!(took_over, "after a second it is {}", world.state(1));
+}
+
 fn until(world: &mut World, reached: impl Fn(&World) -> bool) {
     let at_most = world.now() + Duration::from_secs(30);
     assert!(

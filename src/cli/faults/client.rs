@@ -1,12 +1,11 @@
 //! The client of a campaign: a process in the lab's network that writes numbered records through the service, asks
 //! who has its address, and says on its standard output what it sees. It ends with its standard input.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,12 +21,15 @@ use crate::vm::netns::{Holder, NetnsError};
 const PACE: Duration = Duration::from_millis(250);
 /// A node that is there takes a connection at once; the kernel would repeat its SYN after a second only.
 const CONNECT_LIMIT: Duration = Duration::from_millis(250);
-/// After it a record counts as not acknowledged. A write that waits for the other node's disk takes less.
-const ANSWER_LIMIT: Duration = Duration::from_secs(4);
+/// After it a record counts as not acknowledged. A write that waits until DRBD has given its peer up takes less: ten
+/// seconds of silence, and half a one for the answer to a ping.
+const ANSWER_LIMIT: Duration = Duration::from_secs(12);
 /// Reading them all, from a busy machine.
 const READ_LIMIT: Duration = Duration::from_secs(20);
-/// Records that are waited for at once.
-const WAITING_MAX: usize = 64;
+/// Records that are waited for at once: more than a machine can keep would leave it no time for any.
+const WAITING_MAX: usize = 6;
+/// One that takes longer than this may wait for a machine that is gone, and keeps no other from being begun.
+const WAITING_LIMIT: Duration = Duration::from_secs(4);
 /// From one question for the address's owner to the next.
 const QUESTION_PACE: Duration = Duration::from_millis(200);
 /// Asks under a card of its own, so that the client's kernel does not learn from the answers where the address is:
@@ -61,19 +63,30 @@ fn enter(holder: Holder) -> Result<(), NetnsError> {
 
 /// Begins a record after the other, whatever became of those before.
 fn write_on(address: Ipv4Addr) {
-    let waiting = Arc::new(AtomicUsize::new(0));
-    for number in 1.. {
-        if waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MAX {
+    let waiting: Arc<Mutex<BTreeMap<u64, Instant>>> = Arc::default();
+    let mut number = 0;
+    loop {
+        let now = Instant::now();
+        let mut begun = lock(&waiting);
+        let young = begun
+            .values()
+            .filter(|at| now.duration_since(**at) < WAITING_LIMIT);
+        if young.count() < WAITING_MAX {
+            number += 1;
+            begun.insert(number, now);
             let waiting = Arc::clone(&waiting);
             thread::spawn(move || {
                 say(&keep(address, number));
-                waiting.fetch_sub(1, Ordering::Relaxed);
+                lock(&waiting).remove(&number);
             });
-        } else {
-            waiting.fetch_sub(1, Ordering::Relaxed);
         }
+        drop(begun);
         thread::sleep(PACE);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn keep(address: Ipv4Addr, number: u64) -> Line {

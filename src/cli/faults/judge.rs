@@ -51,12 +51,12 @@ impl NodeView {
                 ["address", "yes"] => view.has_address = true,
                 ["mounted", "yes"] => view.is_mounted = true,
                 ["drbd", connection, roles, disks] => {
-                    view.connection = (*connection).to_owned();
-                    view.roles = (*roles).to_owned();
-                    view.disks = (*disks).to_owned();
+                    (*connection).clone_into(&mut view.connection);
+                    (*roles).clone_into(&mut view.roles);
+                    (*disks).clone_into(&mut view.disks);
                 }
-                ["heartbeat", state] => view.heartbeat = (*state).to_owned(),
-                ["peer", state] => view.peer = (*state).to_owned(),
+                ["heartbeat", state] => (*state).clone_into(&mut view.heartbeat),
+                ["peer", state] => (*state).clone_into(&mut view.peer),
                 _ => {}
             }
         }

@@ -45,6 +45,15 @@ pub fn render(report: &Report, plan: &Plan) -> Result<String, minijinja::Error> 
 
 fn exercise_context(exercise: &ExerciseReport, plan: &Plan) -> minijinja::Value {
     let checks: Vec<minijinja::Value> = exercise.checks.iter().map(check_context).collect();
+    // Beside the picture: on a telephone only a part of that is in sight.
+    let wrong: Vec<minijinja::Value> = picture::wrong_machines(exercise)
+        .into_iter()
+        .map(|(machine, checks)| {
+            context! {
+                machine => harmless(machine), checks => harmless(&checks.join("; ")),
+            }
+        })
+        .collect();
     context! {
         exercise => exercise.exercise.clone(),
         title => exercise.title.clone(),
@@ -53,6 +62,7 @@ fn exercise_context(exercise: &ExerciseReport, plan: &Plan) -> minijinja::Value 
         state => exercise.state.clone(),
         stopped => exercise.stopped.as_deref().map(harmless),
         topology => picture::topology(plan, exercise),
+        wrong => wrong,
         way => picture::path(plan, exercise),
         timeline => picture::timeline(exercise),
         checks => checks,
@@ -74,7 +84,10 @@ fn check_context(check: &CheckResult) -> minijinja::Value {
         max => number(check.max),
         expected => harmless(&check.expected),
         found => harmless(&check.found),
-        see => check.see.as_deref().map(harmless),
+        // By words: a line ends between two of them, never after the hyphen of an option.
+        see => check.see.as_deref().map(|see| {
+            harmless(see).split(' ').map(str::to_owned).collect::<Vec<_>>()
+        }),
         causes => all(&check.causes),
         hints => all(&check.hints),
         because => all(&check.because).join("; "),
@@ -121,6 +134,8 @@ mod tests {
             assert!(!page.contains(outside), "{outside}");
         }
         assert_eq!(page.matches("<svg").count(), 3);
+        // What is wrong where is told in words too.
+        assert!(page.contains("✗ saisp-vm-2:</span>"), "{page}");
     }
 
     #[test]

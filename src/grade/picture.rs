@@ -87,9 +87,6 @@ pub fn topology(plan: &Plan, exercise: &ExerciseReport) -> String {
                 escaped(text)
             );
         }
-        if let Some(checks) = checks {
-            let _ = write!(svg, "<title>{}</title>", escaped(&checks.join("; ")));
-        }
     }
     svg.push_str("</svg>");
     svg
@@ -210,7 +207,8 @@ pub fn timeline(exercise: &ExerciseReport) -> String {
     svg
 }
 
-fn wrong_machines(exercise: &ExerciseReport) -> BTreeMap<&str, Vec<String>> {
+/// Names the machines on which a check failed, and the checks.
+pub(super) fn wrong_machines(exercise: &ExerciseReport) -> BTreeMap<&str, Vec<String>> {
     let mut wrong: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for check in &exercise.checks {
         for host in &check.hosts {

@@ -173,7 +173,7 @@ def main():
         return
     between = Between()
     done = [between.misfortune(chance) for _ in range(count)]
-    print({name: done.count(name) for name in set(done)}, flush=True)
+    print({name: done.count(name) for name in ["cut", "stall", "falsify", "nothing"]}, flush=True)
     # From here on an honest wire, until it is told to end.
     while not os.path.exists("/root/attack.end"):
         between.forward(1 << 60, time.monotonic() + 0.5)

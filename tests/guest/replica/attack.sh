@@ -2,7 +2,7 @@
 # Given: seed, count.
 set -eu
 trap 'code=$?; [ $code = 0 ] || { /root/halab-agent drbd proc; journalctl -u halab-replica-r0 --no-pager | tail -30; tail -30 /root/r1.log; }
-      touch /root/attack.end; kill $(jobs -p) 2> /dev/null; exit $code' EXIT
+      touch /root/attack.end; kill $(jobs -p) 2> /dev/null || true; exit $code' EXIT
 adm() { /root/halab-agent drbdadm -c /root/attack.conf "$@"; }
 text() { /root/halab-agent drbd proc | grep -A1 "^ *0:"; }
 becomes() {
@@ -77,7 +77,7 @@ one_says 'the peer has another shared secret'
 becomes 'cs:(WFConnection|StandAlone) ro:Primary/Unknown ds:UpToDate/'
 touch /root/attack.end; wait $between; wait $writer || true
 adm disconnect r1 || true; adm disconnect r0 || true
-rm /root/attack.end
+rm /root/attack.end /root/between
 
 # The true peer, whose connection is cut, stalled and falsified wherever it is.
 configure right > /root/attack.conf
@@ -87,8 +87,12 @@ while [ ! -e /root/attack.end ]; do
 done > /dev/null 2>&1 & writer=$!
 inside python3 /root/attack.py between $seed $count > /root/between 2>&1 & between=$!
 adm connect r0; adm connect r1
-for turn in $(seq 3000); do [ ! -s /root/between ] || break; sleep 0.2; done
-cat /root/between
+for turn in $(seq 3000); do
+  ! grep -s cut /root/between || break
+  kill -0 $between
+  sleep 0.2
+done
+grep -q cut /root/between
 # A node that was told something impossible stands alone, and waits for a person.
 for turn in $(seq 60); do
   for resource in r0 r1; do [ "$(adm cstate $resource)" != StandAlone ] || adm connect $resource || true; done

@@ -82,9 +82,10 @@ impl Pair {
 
     fn play(&self, playbook: &str, extra: &str) {
         let path = folder().join(playbook);
-        self.lab
-            .halab(["run", &path.to_string_lossy(), "-e", extra])
-            .success();
+        let finished = self
+            .lab
+            .halab(["run", &path.to_string_lossy(), "-e", extra]);
+        assert!(finished.code == 0, "{finished}\n{}", self.journals());
     }
 
     /// Runs a script on a node. A guest whose turn does not come answers late: a connection that
@@ -200,6 +201,16 @@ impl Pair {
             self.eventually(&format!("{node} has begun anew"), || {
                 let said = self.on(node, script);
                 (said.code == 0, said.to_string())
+            });
+            // One that began anew may still end itself seconds later, when what it was about to do is done.
+            let mut since = Instant::now();
+            self.eventually(&format!("{node} stays"), || {
+                let script = "systemctl is-active heartbeat || systemctl start heartbeat";
+                let said = self.on(node, script);
+                if said.stdout.trim() != "active" {
+                    since = Instant::now();
+                }
+                (since.elapsed() > SETTLED, said.to_string())
             });
         }
     }

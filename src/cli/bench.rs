@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -22,6 +22,7 @@ use super::args::{Bench, Measurement, Peer, Tools};
 use super::bench_failover::ROUNDS;
 use super::exit::Exit;
 use super::faults::{self, Campaign, Played, Trial};
+use super::grade::unix_now;
 use super::settings::Settings;
 use crate::vm::progress::{self, Progress};
 use crate::vm::spec::{Machine, Topology};
@@ -67,6 +68,9 @@ impl Spent {
 }
 
 pub fn bench(settings: &Settings, args: &Bench) -> anyhow::Result<Exit> {
+    if args.tools == Tools::Both && args.names.contains(&Measurement::Faults) {
+        bail!("a campaign is played with one set of tools: --tools agent or --tools native");
+    }
     let progress = progress::for_user(settings.json);
     let bench = Bencher::new(settings, args, progress.as_ref())?;
     let mut rows = Vec::new();
@@ -121,15 +125,13 @@ impl<'a> Bencher<'a> {
     ) -> anyhow::Result<Self> {
         let program = env::current_exe().context("failed to find halab's own program")?;
         let lab = format!("bench-{}", std::process::id());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let seed = now.map_or(0, |now| now.as_secs() % 100_000);
         Ok(Self {
             program,
             settings,
             args,
             progress,
             lab,
-            seed: args.seed.unwrap_or(seed),
+            seed: args.seed.unwrap_or_else(|| unix_now() % 100_000),
         })
     }
 
@@ -258,9 +260,6 @@ impl<'a> Bencher<'a> {
     /// Brings exercise 05 to its end and plays a campaign of faults on it. The service stays where it is when
     /// the other node comes back: without fencing, one that comes back with old data must not get it unasked.
     fn faults(&self, trials: &mut Vec<Trial>) -> anyhow::Result<()> {
-        if self.args.tools == Tools::Both {
-            bail!("a campaign is played with one set of tools: --tools agent or --tools native");
-        }
         let (seed, tools) = (self.seed, self.tools());
         self.progress.step(&format!("exercise 05, tools {tools}"));
         let variables = [

@@ -1100,7 +1100,7 @@ fn unix_micros() -> u64 {
     u64::try_from(unix_now().as_micros()).unwrap_or(u64::MAX)
 }
 
-pub(super) fn unix_now() -> Duration {
+pub(crate) fn unix_now() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

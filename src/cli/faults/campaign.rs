@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use super::client::unix_ms;
 use super::judge::{Health, NodeView, health, is_two_owners, question};
 use super::plan::{Fault, Kind};
 use super::report::{Problem, Trial};
@@ -503,9 +504,4 @@ impl Drop for Client {
         self.stdin = None;
         let _ = self.child.wait();
     }
-}
-
-fn unix_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }

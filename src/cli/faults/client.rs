@@ -7,15 +7,18 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nix::net::if_::if_nametoindex;
 use nix::unistd::write;
 
 use super::sights::{Ack, Line, records};
 use crate::capture::socket::{PacketSocket, bind, raw_socket};
+use crate::task::arp::{self, Station};
 use crate::task::http::{Reader, Request, Response, Url};
-use crate::vm::netns::{Holder, NetnsError};
+use crate::task::rtnetlink::station;
+use crate::vm::lab::unix_now;
+use crate::vm::netns::Holder;
 
 /// From one record to the next: what a small emulated machine keeps up with, and how finely times are told.
 const PACE: Duration = Duration::from_millis(250);
@@ -34,7 +37,7 @@ const WAITING_LIMIT: Duration = Duration::from_secs(4);
 const QUESTION_PACE: Duration = Duration::from_millis(200);
 /// Asks under a card of its own, so that the client's kernel does not learn from the answers where the address is:
 /// it has to be told as any client has.
-const ASKER: [u8; 6] = [0x02, 0x68, 0x61, 0x6c, 0x61, 0x62];
+const ASKER: Station = [0x02, 0x68, 0x61, 0x6c, 0x61, 0x62];
 
 /// `internal-hold records ADDRESS INTERFACE`.
 pub(crate) fn write_records(
@@ -42,7 +45,7 @@ pub(crate) fn write_records(
     address: Ipv4Addr,
     interface: &str,
 ) -> anyhow::Result<()> {
-    enter(holder)?;
+    holder.enter_network()?;
     let watch = Watch::open(interface, address)?;
     thread::spawn(move || watch.run());
     thread::spawn(move || write_on(address));
@@ -55,10 +58,6 @@ pub(crate) fn write_records(
         }
     }
     Ok(())
-}
-
-fn enter(holder: Holder) -> Result<(), NetnsError> {
-    holder.enter_network()
 }
 
 /// Begins a record after the other, whatever became of those before.
@@ -76,7 +75,9 @@ fn write_on(address: Ipv4Addr) {
             begun.insert(number, now);
             let waiting = Arc::clone(&waiting);
             thread::spawn(move || {
-                say(&keep(address, number));
+                if let Some(ack) = keep(address, number) {
+                    say(&Line::Ack(ack));
+                }
                 lock(&waiting).remove(&number);
             });
         }
@@ -89,23 +90,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn keep(address: Ipv4Addr, number: u64) -> Line {
+/// Sends a record; `None` when it was not acknowledged in time.
+fn keep(address: Ipv4Addr, number: u64) -> Option<Ack> {
     let sent = unix_ms();
-    let answer = ask(address, "POST", &format!("/keep?{number}"), ANSWER_LIMIT);
-    let node = answer.ok().and_then(|answer| {
-        let text = answer.text();
-        let (kept, node) = text.trim_end().split_once(' ')?;
-        (answer.status == 200 && kept.parse() == Ok(number)).then(|| node.to_owned())
-    });
-    match node {
-        Some(node) => Line::Ack(Ack {
-            number,
-            node,
-            sent,
-            done: unix_ms(),
-        }),
-        None => Line::Miss { number },
-    }
+    let answer = ask(address, "POST", &format!("/keep?{number}"), ANSWER_LIMIT).ok()?;
+    let text = answer.text();
+    let (kept, node) = text.trim_end().split_once(' ')?;
+    (answer.status == 200 && kept.parse() == Ok(number)).then(|| Ack {
+        number,
+        node: node.to_owned(),
+        sent,
+        done: unix_ms(),
+    })
 }
 
 fn read_all(address: Ipv4Addr) -> anyhow::Result<BTreeSet<u64>> {
@@ -163,7 +159,8 @@ impl Watch {
         Ok(Self {
             listener: PacketSocket::open(interface)?,
             speaker,
-            question: question(address),
+            // Of nobody, RFC 5227: nobody learns an address from it.
+            question: arp::question(ASKER, Ipv4Addr::UNSPECIFIED, address),
             address,
         })
     }
@@ -195,40 +192,22 @@ impl Watch {
                 return owners;
             }
             while let Ok(Some(frame)) = self.listener.receive(&mut buffer) {
-                owners.extend(answer(&buffer[..frame.captured], self.address));
+                owners.extend(owner(&buffer[..frame.captured], self.address));
             }
         }
     }
 }
 
-/// A broadcast question of nobody (RFC 5227: sender 0.0.0.0) for the owner of an address.
-fn question(address: Ipv4Addr) -> [u8; 42] {
-    let mut frame = [0; 42];
-    frame[..6].fill(0xff);
-    frame[6..12].copy_from_slice(&ASKER);
-    // ARP, for IPv4 on Ethernet; 1: a question.
-    frame[12..22].copy_from_slice(&[0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4, 0, 1]);
-    frame[22..28].copy_from_slice(&ASKER);
-    frame[38..42].copy_from_slice(&address.octets());
-    frame
+/// Returns the card that a frame says has the address, when it answers our question.
+fn owner(frame: &[u8], address: Ipv4Addr) -> Option<String> {
+    let is_ours = frame.starts_with(&ASKER);
+    let has_it = arp::answer(frame, address).filter(|_| is_ours);
+    has_it.map(|card| station(&card))
 }
 
-/// Returns the card that a frame says has the address, when it answers the question.
-fn answer(frame: &[u8], address: Ipv4Addr) -> Option<String> {
-    let is_answer = frame.len() >= 42
-        && frame[..6] == ASKER
-        && frame[12..14] == [0x08, 0x06]
-        && frame[20..22] == [0, 2]
-        && frame[28..32] == address.octets();
-    is_answer.then(|| {
-        let parts = frame[22..28].iter().map(|byte| format!("{byte:02x}"));
-        parts.collect::<Vec<_>>().join(":")
-    })
-}
-
-fn unix_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+/// Milliseconds since 1970, for this process and the one that reads its lines.
+pub(super) fn unix_ms() -> u64 {
+    u64::try_from(unix_now().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// One line, whole; a reader that went away has no use for it.
@@ -246,18 +225,18 @@ mod tests {
     #[test]
     fn only_an_answer_to_the_question_names_an_owner() {
         let address = Ipv4Addr::new(10, 0, 0, 50);
-        let asked = question(address);
-        assert_eq!(answer(&asked, address), None);
-        let mut answered = asked;
-        answered[..6].copy_from_slice(&ASKER);
+        let asked = arp::question(ASKER, Ipv4Addr::UNSPECIFIED, address);
+        assert_eq!(owner(&asked, address), None);
+        let mut answered = arp::question([2, 0, 0, 0, 0, 0x1f], address, address);
         answered[20..22].copy_from_slice(&[0, 2]);
-        answered[22..28].copy_from_slice(&[2, 0, 0, 0, 0, 0x1f]);
-        answered[28..32].copy_from_slice(&address.octets());
+        // To everybody, or to somebody else: not what was asked for.
+        assert_eq!(owner(&answered, address), None);
+        answered[..6].copy_from_slice(&ASKER);
         assert_eq!(
-            answer(&answered, address).as_deref(),
+            owner(&answered, address).as_deref(),
             Some("02:00:00:00:00:1f")
         );
-        assert_eq!(answer(&answered, Ipv4Addr::new(10, 0, 0, 51)), None);
-        assert_eq!(answer(&answered[..41], address), None);
+        assert_eq!(owner(&answered, Ipv4Addr::new(10, 0, 0, 51)), None);
+        assert_eq!(owner(&answered[..41], address), None);
     }
 }

@@ -3,8 +3,7 @@
 //!
 //! | line | |
 //! |---|---|
-//! | `ack NUMBER NODE SENT DONE` | the record was answered |
-//! | `miss NUMBER SENT` | it was not, in time |
+//! | `ack NUMBER NODE SENT DONE` | the record was answered in time |
 //! | `owners AT MAC,MAC…` | who answered the question for the address; a line when that changes |
 //! | `kept NUMBER,NUMBER…` | what is there, when asked |
 //! | `unread REASON` | that it cannot be read |
@@ -18,7 +17,6 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     Ack(Ack),
-    Miss { number: u64 },
     Owners { at: u64, macs: BTreeSet<String> },
     Kept(BTreeSet<u64>),
     Unread(String),
@@ -38,7 +36,6 @@ impl Line {
         let list = |items: Vec<String>| items.join(",");
         match self {
             Self::Ack(ack) => format!("ack {} {} {} {}", ack.number, ack.node, ack.sent, ack.done),
-            Self::Miss { number } => format!("miss {number}"),
             Self::Owners { at, macs } => {
                 format!("owners {at} {}", list(macs.iter().cloned().collect()))
             }
@@ -68,7 +65,6 @@ impl Line {
                     done: time()?,
                 })
             }
-            "miss" => Self::Miss { number: number()? },
             "owners" => Self::Owners {
                 at: number()?,
                 macs: listed(words.next()?).map(str::to_owned).collect(),
@@ -92,7 +88,6 @@ fn listed(text: &str) -> impl Iterator<Item = &str> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sights {
     pub acks: Vec<Ack>,
-    pub misses: usize,
     /// Each with the moment from which it held.
     pub owners: Vec<(u64, BTreeSet<String>)>,
 }
@@ -102,7 +97,6 @@ impl Sights {
     pub(crate) fn take(&mut self, line: Line) -> Option<Result<BTreeSet<u64>, String>> {
         match line {
             Line::Ack(ack) => self.acks.push(ack),
-            Line::Miss { .. } => self.misses += 1,
             Line::Owners { at, macs } => self.owners.push((at, macs)),
             Line::Kept(numbers) => return Some(Ok(numbers)),
             Line::Unread(reason) => return Some(Err(reason)),
@@ -201,7 +195,6 @@ mod tests {
     fn lines_come_back_as_they_were() {
         let lines = [
             ack(7, 1234),
-            Line::Miss { number: 8 },
             owners(5, &["02:a", "02:b"]),
             owners(6, &[]),
             Line::Kept([1, 2, 30].into()),
@@ -258,7 +251,7 @@ mod tests {
 
     #[test]
     fn what_was_acknowledged_and_is_not_there_is_lost() {
-        let sights = seen([ack(1, 10), Line::Miss { number: 2 }, ack(3, 30), ack(4, 40)]);
+        let sights = seen([ack(1, 10), ack(3, 30), ack(4, 40)]);
         assert_eq!(sights.lost(&[1].into(), 40), [3].into());
         // Not acknowledged, and there all the same.
         assert_eq!(sights.lost(&[1, 2, 3].into(), 40), [].into());

@@ -100,7 +100,7 @@ fn no_false_takeover(period: Duration) {
 
 /// What heartbeat wrote since the load began.
 fn journal(lab: &Lab, node: &str) -> String {
-    let script = "journalctl -o short-precise --no-pager --since @$(cut -d. -f1 /run/busy-since) | grep -i heartbeat || true";
+    let script = "journalctl -t heartbeat -o short-precise --no-pager --since @$(cut -d. -f1 /run/busy-since)";
     answer(lab, node, script)
 }
 

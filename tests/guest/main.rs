@@ -35,8 +35,6 @@ const UNPROVEN_TOO: &str = "HALAB_TEST_UNPROVEN";
 /// What was not yet seen to pass on a machine with nothing else to do: each is run by name or
 /// with `HALAB_TEST_UNPROVEN=1`, and leaves this list when it has passed there.
 const UNPROVEN: &[&str] = &[
-    // Where 3.0.6 shut itself down after the healed cut, the crash came before it was started again.
-    "heartbeat_ours_first",
     "a_mistake_costs_its_points",
     "replica_the_kernels_is_primary",
     // Its attack was mended and not run since; its NBD half passed.

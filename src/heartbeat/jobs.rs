@@ -8,6 +8,7 @@
 //!                   └─ failed ──▶ again every second, ten times ──▶ status
 //!                        status ── stopped ──▶ the resource before
 //!                               └─ running ──▶ the node must be restarted
+//! withdraw a group:  stop (its addresses alone, the last first) ── good or failed ──▶ the one before
 //! ```
 //!
 //! Pieces of work wait in line as in heartbeat: one action at a time, in the order asked
@@ -31,6 +32,9 @@ pub enum Direction {
     /// Stops what only one node may have (addresses, file systems, DRBD), after a
     /// crash of this daemon; services that run on both nodes are left alone.
     CleanUp,
+    /// Stops addresses alone, before a [`Direction::Stop`] that may take as long as its slowest
+    /// service: another node has them too, and clients are to find that one.
+    Withdraw,
 }
 
 /// Some groups to start or to stop, for a reason that only the asker understands.
@@ -119,6 +123,8 @@ pub struct Jobs<Reason> {
     sizes: Vec<usize>,
     /// Which resources [`Direction::CleanUp`] stops.
     exclusive: Vec<Vec<bool>>,
+    /// Which resources [`Direction::Withdraw`] stops.
+    addresses: Vec<Vec<bool>>,
     states: Vec<GroupState>,
     waiting: VecDeque<Work<Reason>>,
     current: Option<Current<Reason>>,
@@ -158,13 +164,8 @@ impl<Reason: Clone> Jobs<Reason> {
     pub fn new(groups: &[Group]) -> Self {
         Self {
             sizes: groups.iter().map(|group| group.resources.len()).collect(),
-            exclusive: groups
-                .iter()
-                .map(|group| {
-                    let scripts = group.resources.iter().map(|one| one.script.as_str());
-                    scripts.map(is_exclusive).collect()
-                })
-                .collect(),
+            exclusive: marked(groups, is_exclusive),
+            addresses: marked(groups, is_address),
             states: vec![GroupState::Stopped; groups.len()],
             waiting: VecDeque::new(),
             current: None,
@@ -259,7 +260,8 @@ impl<Reason: Clone> Jobs<Reason> {
 
     fn enter(&mut self, group: usize, events: &mut Vec<JobEvent<Reason>>) {
         let last = self.sizes[group] - 1;
-        let to_clean = self.exclusive_before(group, last + 1);
+        let to_clean = last_marked(&self.exclusive[group][..=last]);
+        let to_withdraw = last_marked(&self.addresses[group][..=last]);
         let current = self.current.as_mut().expect("work is entered");
         current.step = match current.work.direction {
             Direction::Start => {
@@ -283,11 +285,18 @@ impl<Reason: Clone> Jobs<Reason> {
                 };
                 Step::CleanStatus(resource)
             }
+            Direction::Withdraw => {
+                let Some(resource) = to_withdraw else {
+                    current.at += 1;
+                    return;
+                };
+                Step::Stop {
+                    resource,
+                    attempt: 1,
+                    undo: false,
+                }
+            }
         };
-    }
-
-    fn exclusive_before(&self, group: usize, resource: usize) -> Option<usize> {
-        (0..resource).rev().find(|at| self.exclusive[group][*at])
     }
 
     /// Takes what came of the command with this token; others are ignored.
@@ -320,6 +329,10 @@ impl<Reason: Clone> Jobs<Reason> {
                     attempt: 1,
                     undo: true,
                 };
+            }
+            // After a failure too: a stop of the whole group follows, which has the patience.
+            (Step::Stop { resource, .. }, _) if current.work.direction == Direction::Withdraw => {
+                self.withdrawn(group, resource);
             }
             (Step::Stop { resource, undo, .. }, Outcome::Good)
             | (Step::StopStatus { resource, undo }, Outcome::Bad) => {
@@ -374,8 +387,7 @@ impl<Reason: Clone> Jobs<Reason> {
     fn stopped(&mut self, group: usize, resource: usize, undo: bool) {
         let current = self.current.as_ref().expect("a command was under way");
         let step = if current.work.direction == Direction::CleanUp {
-            self.exclusive_before(group, resource)
-                .map(Step::CleanStatus)
+            last_marked(&self.exclusive[group][..resource]).map(Step::CleanStatus)
         } else {
             (resource > 0).then(|| Step::Stop {
                 resource: resource - 1,
@@ -395,11 +407,41 @@ impl<Reason: Clone> Jobs<Reason> {
         }
     }
 
+    fn withdrawn(&mut self, group: usize, resource: usize) {
+        match last_marked(&self.addresses[group][..resource]) {
+            Some(resource) => {
+                let current = self.current.as_mut().expect("a command was under way");
+                current.step = Step::Stop {
+                    resource,
+                    attempt: 1,
+                    undo: false,
+                };
+            }
+            None => self.next_group(),
+        }
+    }
+
     fn next_group(&mut self) {
         let current = self.current.as_mut().expect("a group was under way");
         current.at += 1;
         current.step = Step::Enter;
     }
+}
+
+fn marked(groups: &[Group], is: fn(&str) -> bool) -> Vec<Vec<bool>> {
+    let of_group = |group: &Group| {
+        let scripts = group.resources.iter().map(|one| one.script.as_str());
+        scripts.map(is).collect()
+    };
+    groups.iter().map(of_group).collect()
+}
+
+fn last_marked(marks: &[bool]) -> Option<usize> {
+    marks.iter().rposition(|is_marked| *is_marked)
+}
+
+fn is_address(script: &str) -> bool {
+    matches!(script, "IPaddr" | "IPaddr2")
 }
 
 /// Whether harm is done when two nodes have the resource at once.
@@ -545,6 +587,20 @@ mod tests {
                 "stop 1.0"
             ]
         );
+    }
+
+    #[test]
+    fn addresses_are_withdrawn_before_anything_slow_is_stopped() {
+        for outcome in [Outcome::Good, Outcome::Bad] {
+            let mut jobs = Jobs::new(&groups());
+            jobs.push(work(Direction::Start, &[0, 1]));
+            run(&mut jobs, not_running);
+            jobs.push(work(Direction::Withdraw, &[1, 0]));
+            jobs.push(work(Direction::Stop, &[0]));
+            let withdrawn = run(&mut jobs, |_| outcome);
+            assert_eq!(withdrawn[..3], ["stop 1.0", "stop 0.1", "stop 0.2"]);
+            assert_eq!(jobs.states()[1], GroupState::Running, "it is stopped later");
+        }
     }
 
     #[test]

@@ -1353,11 +1353,15 @@ impl Node {
             .rev()
             .filter(|group| busy || self.jobs.states()[*group] != GroupState::Stopped)
             .collect();
-        self.jobs.push(Work {
+        let stop = |direction| Work {
             reason: Reason::ReleaseAll,
-            direction: Direction::Stop,
-            groups,
-        });
+            direction,
+            groups: groups.clone(),
+        };
+        if matches!(exit, Exit::Restart { .. }) {
+            self.jobs.push(stop(Direction::Withdraw));
+        }
+        self.jobs.push(stop(Direction::Stop));
     }
 
     fn advance_releasing(&mut self, exit: Exit, stage: ReleaseStage, now: Now) {

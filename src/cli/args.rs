@@ -471,6 +471,9 @@ pub struct Bench {
     /// How many faults `faults` plays.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub count: u16,
+    /// Begin a fault so many seconds after the one before, or later where that one took longer.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub every: Option<u16>,
     /// The campaign that `faults` plays; without it another one each time.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::args::{Bench, Measurement, Peer, Tools};
 use super::bench_failover::ROUNDS;
 use super::exit::Exit;
-use super::faults::{self, Campaign, Played, Trial};
+use super::faults::{self, Campaign, Outcome, Played};
 use super::grade::unix_now;
 use super::settings::Settings;
 use crate::vm::progress::{self, Progress};
@@ -74,15 +74,15 @@ pub fn bench(settings: &Settings, args: &Bench) -> anyhow::Result<Exit> {
     let progress = progress::for_user(settings.json);
     let bench = Bencher::new(settings, args, progress.as_ref())?;
     let mut rows = Vec::new();
-    let mut trials = Vec::new();
-    let measured = bench.all(&mut rows, &mut trials);
+    let mut outcome = Outcome::default();
+    let measured = bench.all(&mut rows, &mut outcome);
     progress.done();
     bench.halab(&["down", "--purge"])?;
     let played = Played {
         seed: bench.seed,
         tools: bench.tools(),
         planned: usize::from(args.count),
-        trials: &trials,
+        outcome: &outcome,
     };
     // What was measured before something failed took minutes, and holds.
     if settings.json {
@@ -95,7 +95,7 @@ pub fn bench(settings: &Settings, args: &Bench) -> anyhow::Result<Exit> {
         if !rows.is_empty() {
             super::say(&as_table(&rows));
         }
-        if !trials.is_empty() {
+        if !outcome.trials.is_empty() {
             super::say(&faults::as_table(&played));
         }
     }
@@ -135,7 +135,7 @@ impl<'a> Bencher<'a> {
         })
     }
 
-    fn all(&self, rows: &mut Vec<Row>, trials: &mut Vec<Trial>) -> anyhow::Result<()> {
+    fn all(&self, rows: &mut Vec<Row>, outcome: &mut Outcome) -> anyhow::Result<()> {
         self.progress.step("bringing a lab of its own up");
         self.halab(&["up"])?;
         for name in Measurement::value_variants() {
@@ -148,7 +148,7 @@ impl<'a> Bencher<'a> {
                     Measurement::Reset => rows.push(self.reset()?),
                     Measurement::Tasks => self.tasks(rows)?,
                     Measurement::Failover => rows.extend(self.failover()?),
-                    Measurement::Faults => self.faults(trials)?,
+                    Measurement::Faults => self.faults(outcome)?,
                 }
             }
         }
@@ -259,7 +259,7 @@ impl<'a> Bencher<'a> {
 
     /// Brings exercise 05 to its end and plays a campaign of faults on it. The service stays where it is when
     /// the other node comes back: without fencing, one that comes back with old data must not get it unasked.
-    fn faults(&self, trials: &mut Vec<Trial>) -> anyhow::Result<()> {
+    fn faults(&self, outcome: &mut Outcome) -> anyhow::Result<()> {
         let (seed, tools) = (self.seed, self.tools());
         self.progress.step(&format!("exercise 05, tools {tools}"));
         let variables = [
@@ -281,15 +281,18 @@ impl<'a> Bencher<'a> {
             interface: clients_network(&lab.topology)?,
             halab: super::topology::halab_command(&settings)?,
             logs: self.args.logs.clone(),
+            every: self
+                .args
+                .every
+                .map(|seconds| Duration::from_secs(seconds.into())),
             progress: self.progress,
             lab: &lab,
             lock: &lock,
         };
         let plan = faults::plan(seed, usize::from(self.args.count));
         super::note(&format!("seed {seed}, tools {tools}\n{}", faults::head()));
-        campaign.run(&plan, &mut |trial| {
-            super::note(&faults::line(&trial));
-            trials.push(trial);
+        campaign.run(&plan, outcome, &mut |trial| {
+            super::note(&faults::line(trial));
         })
     }
 

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::client::unix_ms;
+use super::daemons::{self, Census};
 use super::judge::{Health, NodeView, health, is_two_owners, question};
 use super::plan::{Fault, Kind};
-use super::report::{Problem, Trial};
+use super::report::{Ending, Outcome, Problem, Trial};
 use super::sights::{Line, Sights};
-use crate::vm::lab::Lab;
+use crate::vm::lab::{Lab, unix_now};
 use crate::vm::progress::{Progress, Quiet};
 use crate::vm::state::LabLock;
 
@@ -27,6 +28,8 @@ const MOUNT_POINT: &str = "/var/www";
 const RESOURCE: &str = "r0";
 /// The state to which the lab goes back when a fault ended badly.
 const BEGINNING: &str = "faults";
+/// The state that is saved and loaded at the end, under what runs there.
+const END: &str = "faults-end";
 /// For one answer of a node that lives, however busy.
 const ASK_LIMIT: Duration = Duration::from_secs(60);
 /// From one look at both nodes to the next: each costs an emulated machine a tenth of a second.
@@ -52,7 +55,18 @@ pub(crate) struct Campaign<'a> {
     pub interface: String,
     /// Where the journals of faults that ended badly are kept.
     pub logs: Option<PathBuf>,
+    /// From one fault to the next, at least.
+    pub every: Option<Duration>,
     pub progress: &'a dyn Progress,
+}
+
+/// What came of a fault once it was mended.
+#[derive(Debug, Default)]
+struct After {
+    split: bool,
+    /// From the mending on.
+    whole: Option<Duration>,
+    problems: Vec<Problem>,
 }
 
 /// What is known while it goes on.
@@ -64,16 +78,25 @@ struct Course<'c> {
     lost: BTreeSet<u64>,
     /// How often each node had told of a split brain since it booted.
     told: [u32; 2],
+    /// For how long each node has stood still since it booted: its clock is behind by that.
+    stood_still: [Duration; 2],
 }
 
 impl Campaign<'_> {
     /// Plays the faults one after the other; `tell` hears of each as it ends.
-    pub(crate) fn run(&self, faults: &[Fault], tell: &mut dyn FnMut(Trial)) -> anyhow::Result<()> {
+    pub(crate) fn run(
+        &self,
+        faults: &[Fault],
+        outcome: &mut Outcome,
+        tell: &mut dyn FnMut(&Trial),
+    ) -> anyhow::Result<()> {
         self.await_whole(SERVICE_LIMIT)?.map_err(|why| {
             anyhow::anyhow!("the cluster is not whole before the first fault: {why}")
         })?;
         self.lab.save(self.lock, BEGINNING, &Quiet)?;
+        let begun = Instant::now();
         let mut course = Course::begin(self)?;
+        let mut turn = Instant::now();
         for (index, fault) in faults.iter().enumerate() {
             let number = index + 1;
             self.progress.step(&format!(
@@ -82,19 +105,73 @@ impl Campaign<'_> {
                 fault.kind,
                 self.nodes[fault.node]
             ));
-            let trial = course.play(number, *fault)?;
+            thread::sleep(turn.saturating_duration_since(Instant::now()));
+            turn = Instant::now() + self.every.unwrap_or_default();
+            let trial = course.play(number, *fault, outcome)?;
             let is_over = trial
                 .problems
                 .iter()
                 .any(|problem| matches!(problem, Problem::NotWhole(_) | Problem::Unread(_)));
-            tell(trial);
+            tell(&trial);
+            outcome.trials.push(trial);
             if is_over {
                 drop(course);
                 self.lab.load(self.lock, BEGINNING, &Quiet)?;
+                for node in &self.nodes {
+                    outcome.daemons.boots(node);
+                }
                 course = Course::begin(self)?;
             }
+            if course.count_daemons(begun.elapsed(), outcome).is_err() {
+                outcome.uncounted += 1;
+            }
         }
+        self.progress.step("saving and loading what runs");
+        outcome.ending = Some(self.end(&course)?);
         Ok(())
+    }
+
+    /// Saves the lab while the client writes, loads it, and waits until all is as it was.
+    fn end(&self, course: &Course<'_>) -> anyhow::Result<Ending> {
+        let begun = Instant::now();
+        self.lab.save(self.lock, END, &Quiet)?;
+        let saved = begun.elapsed();
+        course
+            .client
+            .await_ack(unix_ms(), SERVICE_LIMIT)
+            .context("the service is gone after a save")?;
+        let begun = Instant::now();
+        self.lab.load(self.lock, END, &Quiet)?;
+        let loaded = begun.elapsed();
+        let whole = self.await_whole(WHOLE_LIMIT)?;
+        if !matches!(whole, Ok(Some(_))) {
+            bail!("the cluster is not whole after a load: {whole:?}");
+        }
+        let whole = begun.elapsed();
+        course
+            .client
+            .await_ack(unix_ms(), SERVICE_LIMIT)
+            .context("the service is gone after a load")?;
+        let mut clocks = Duration::ZERO;
+        for node in [0, 1] {
+            clocks = clocks.max(self.census(node, Duration::ZERO)?.1);
+        }
+        Ok(Ending {
+            saved,
+            loaded,
+            whole,
+            clocks,
+        })
+    }
+
+    /// Asks a node for its daemons, and how far its clock is off beyond the time for which it stood still.
+    fn census(&self, node: usize, stood_still: Duration) -> anyhow::Result<(Census, Duration)> {
+        let asked = unix_now();
+        let answer = self.ask(node, daemons::QUESTION)?;
+        let census = Census::parse(&answer);
+        let off = census.clock_off(stood_still, asked, unix_now());
+        let off = off.with_context(|| format!("{} does not tell the time", self.nodes[node]))?;
+        Ok((census, off))
     }
 
     fn ask(&self, node: usize, script: &str) -> anyhow::Result<String> {
@@ -146,11 +223,18 @@ impl Campaign<'_> {
         }
     }
 
-    fn strike(&self, fault: Fault) -> anyhow::Result<()> {
+    /// Does the damage; `problems` hears of what the node had to do for it and did not.
+    fn strike(&self, fault: Fault, problems: &mut Vec<Problem>) -> anyhow::Result<()> {
         let node = &self.nodes[fault.node];
         match fault.kind {
             Kind::Kill => drop(self.lab.kill(self.lock, node)?),
-            Kind::Restart => drop(self.lab.shut_down(self.lock, node)?),
+            Kind::Restart => {
+                if let Err(error) = self.lab.shut_down(self.lock, node) {
+                    // As whoever stands before it would do in the end.
+                    self.lab.kill(self.lock, node)?;
+                    problems.push(Problem::NotDown(error.to_string()));
+                }
+            }
             Kind::Pause => drop(self.lab.set_paused(self.lock, node, true)?),
             Kind::CutEth0 | Kind::CutEth1 | Kind::CutBoth => {
                 for nic in fault.kind.cables() {
@@ -205,44 +289,36 @@ impl<'c> Course<'c> {
             owner,
             lost: BTreeSet::new(),
             told: [0, 0],
+            stood_still: [Duration::ZERO; 2],
         };
         course.told_of_split()?;
         Ok(course)
     }
 
-    fn play(&mut self, number: usize, fault: Fault) -> anyhow::Result<Trial> {
+    fn play(
+        &mut self,
+        number: usize,
+        fault: Fault,
+        outcome: &mut Outcome,
+    ) -> anyhow::Result<Trial> {
         let campaign = self.campaign;
         thread::sleep(fault.rest);
         let had_service = self.owner == fault.node;
         let struck = unix_ms();
-        campaign.strike(fault)?;
+        let mut after = After::default();
+        campaign.strike(fault, &mut after.problems)?;
         thread::sleep(fault.lasts);
         let mended = unix_ms();
-        let begun = Instant::now();
-        let mut problems = Vec::new();
-        let mut split = self.mend(fault, &mut problems)?;
-        let mut whole = campaign.await_whole(WHOLE_LIMIT)?;
-        if whole == Ok(None) {
-            split = true;
-            if !fault.may_split() {
-                problems.push(Problem::AvoidableSplit);
-            }
-            let victim = self.victim(fault, struck);
-            self.reunite(victim, &mut problems)?;
-            whole = campaign.await_whole(WHOLE_LIMIT)?;
+        // A node that does not answer is the fault's doing too: the campaign goes on from its beginning.
+        if let Err(error) = self.recover(fault, [struck, mended], outcome, &mut after) {
+            let why = error.root_cause().to_string();
+            after.problems.push(Problem::NotWhole(why));
         }
-        let mut took = None;
-        match whole {
-            Ok(Some(owner)) => {
-                self.owner = owner;
-                took = Some(begun.elapsed());
-            }
-            Ok(None) => problems.push(Problem::NotWhole("it has parted again".to_owned())),
-            Err(why) => problems.push(Problem::NotWhole(why)),
-        }
-        if took.is_some() {
-            self.compare(&mut problems)?;
-        }
+        let After {
+            split,
+            whole,
+            mut problems,
+        } = after;
         let now = unix_ms();
         let sights = self.client.sights();
         let shared = sights.two_owners(struck, now);
@@ -256,7 +332,7 @@ impl<'c> Course<'c> {
             had_service,
             away: sights.away(struck, mended, 0),
             again: sights.away(mended, now, mended),
-            whole: took,
+            whole,
             acknowledged: sights.kept_by(struck).values().sum(),
             split,
             shared,
@@ -266,6 +342,55 @@ impl<'c> Course<'c> {
             campaign.keep_journals(number, &sights)?;
         }
         Ok(trial)
+    }
+
+    /// Mends what was broken, and sees whether all is well again.
+    fn recover(
+        &mut self,
+        fault: Fault,
+        [struck, mended]: [u64; 2],
+        outcome: &mut Outcome,
+        after: &mut After,
+    ) -> anyhow::Result<()> {
+        let campaign = self.campaign;
+        let begun = Instant::now();
+        after.split = self.mend(fault, &mut after.problems)?;
+        match fault.kind {
+            Kind::Kill | Kind::Restart => {
+                outcome.daemons.boots(&campaign.nodes[fault.node]);
+                self.stood_still[fault.node] = Duration::ZERO;
+            }
+            Kind::Pause => self.stood_still[fault.node] += Duration::from_millis(mended - struck),
+            Kind::CutEth0 | Kind::CutEth1 | Kind::CutBoth => {}
+        }
+        let mut whole = campaign.await_whole(WHOLE_LIMIT)?;
+        if whole == Ok(None) {
+            after.split = true;
+            if !fault.may_split() {
+                after.problems.push(Problem::AvoidableSplit);
+            }
+            let victim = self.victim(fault, struck);
+            self.reunite(victim, &mut after.problems)?;
+            whole = campaign.await_whole(WHOLE_LIMIT)?;
+        }
+        match whole {
+            Ok(Some(owner)) => {
+                self.owner = owner;
+                after.whole = Some(begun.elapsed());
+                self.compare(&mut after.problems)
+            }
+            Ok(None) => bail!("it has parted again"),
+            Err(why) => bail!(why),
+        }
+    }
+
+    fn count_daemons(&self, at: Duration, outcome: &mut Outcome) -> anyhow::Result<()> {
+        for (node, name) in self.campaign.nodes.iter().enumerate() {
+            let (census, off) = self.campaign.census(node, self.stood_still[node])?;
+            outcome.daemons.take(name, at, &census);
+            outcome.clock_off = outcome.clock_off.max(off);
+        }
+        Ok(())
     }
 
     /// Mends what was broken; returns whether the nodes had to be brought together by hand.

@@ -5,13 +5,14 @@
 //!   plan (seed → faults) ──► campaign~ ──► lab: kill, pause, cables        what is broken, and mended
 //!                               │   ▲ ───► nodes, by their control ports   who owns what, is all well again
 //!                               ▼   │
-//!                            judge, report                                 what it means, as values
+//!                            judge, daemons, report                        what it means, as values
 //!                               ▲
 //!                            client~   in the lab's network: records and questions for the address's owner
 //! ```
 
 mod campaign;
 mod client;
+mod daemons;
 mod judge;
 mod plan;
 mod report;
@@ -20,4 +21,4 @@ mod sights;
 pub(super) use campaign::Campaign;
 pub(super) use client::write_records;
 pub(super) use plan::plan;
-pub(super) use report::{Played, Trial, as_json, as_table, head, line};
+pub(super) use report::{Outcome, Played, as_json, as_table, head, line};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::daemons::{Daemons, Summary};
 use super::plan::{Fault, Kind};
 
 /// How many lost records are named; the rest is counted.
@@ -40,6 +41,8 @@ pub(crate) enum Problem {
     AvoidableSplit,
     /// The nodes parted, and neither says that it detected a split brain.
     SplitNotTold,
+    /// It was told to shut down and did not; its power was cut.
+    NotDown(String),
     NotWhole(String),
     Unread(String),
 }
@@ -72,11 +75,41 @@ impl fmt::Display for Problem {
             Self::SplitNotTold => formatter.write_str(
                 "the nodes have parted, and neither says that it detected a split brain",
             ),
+            Self::NotDown(why) => write!(
+                formatter,
+                "told to shut down, it did not, and its power was cut: {why}"
+            ),
             Self::NotWhole(why) => write!(formatter, "the cluster did not become whole: {why}"),
             Self::Unread(why) => write!(formatter, "the records could not be read: {why}"),
         }
     }
 }
+
+/// What came of a campaign, as far as it got.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Outcome {
+    pub trials: Vec<Trial>,
+    pub daemons: Daemons,
+    /// How often a node did not say what its daemons take.
+    pub uncounted: usize,
+    /// The most that a node's clock was off, but for what it stood still.
+    pub clock_off: Duration,
+    pub ending: Option<Ending>,
+}
+
+/// The lab was saved and loaded while the client wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub saved: Duration,
+    pub loaded: Duration,
+    /// From the beginning of the load until the cluster was whole.
+    pub whole: Duration,
+    /// The most that a node's clock is off after it.
+    pub clocks: Duration,
+}
+
+/// What a clock may be off in an hour on a busy machine.
+const CLOCK_SLACK: Duration = Duration::from_secs(1);
 
 /// A whole campaign.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,7 +117,7 @@ pub(crate) struct Played<'a> {
     pub seed: u64,
     pub tools: &'a str,
     pub planned: usize,
-    pub trials: &'a [Trial],
+    pub outcome: &'a Outcome,
 }
 
 /// The times of one kind of fault.
@@ -96,11 +129,20 @@ struct Kinds<'a> {
 
 impl Played<'_> {
     pub(crate) fn has_problems(&self) -> bool {
-        self.trials.iter().any(|trial| !trial.problems.is_empty())
+        let outcome = self.outcome;
+        outcome
+            .trials
+            .iter()
+            .any(|trial| !trial.problems.is_empty())
+            || outcome.daemons.have_grown()
+            || outcome.clock_off > CLOCK_SLACK
+            || outcome
+                .ending
+                .is_some_and(|ending| ending.clocks > CLOCK_SLACK)
     }
 
     fn lost(&self) -> usize {
-        let problems = self.trials.iter().flat_map(|trial| &trial.problems);
+        let problems = self.outcome.trials.iter().flat_map(|trial| &trial.problems);
         problems
             .map(|problem| match problem {
                 Problem::Lost(numbers) => numbers.len(),
@@ -110,12 +152,16 @@ impl Played<'_> {
     }
 
     fn acknowledged(&self) -> usize {
-        self.trials.iter().map(|trial| trial.acknowledged).sum()
+        self.outcome
+            .trials
+            .iter()
+            .map(|trial| trial.acknowledged)
+            .sum()
     }
 
     fn kinds(&self) -> Vec<Kinds<'_>> {
         let mut kinds: BTreeMap<(Kind, bool), Vec<&Trial>> = BTreeMap::new();
-        for trial in self.trials {
+        for trial in &self.outcome.trials {
             // Those who had the service first.
             let key = (trial.fault.kind, !trial.had_service);
             kinds.entry(key).or_default().push(trial);
@@ -184,7 +230,7 @@ pub(crate) fn head() -> String {
 
 pub(crate) fn as_table(campaign: &Played<'_>) -> String {
     let mut table = head();
-    for trial in campaign.trials {
+    for trial in &campaign.outcome.trials {
         let _ = write!(table, "\n{}", line(trial));
     }
     let _ = write!(
@@ -219,13 +265,21 @@ pub(crate) fn as_table(campaign: &Played<'_>) -> String {
             );
         }
     }
-    let count = |is: fn(&Trial) -> bool| campaign.trials.iter().filter(|trial| is(trial)).count();
+    table.push_str(&daemons_table(campaign.outcome));
+    let count = |is: fn(&Trial) -> bool| {
+        campaign
+            .outcome
+            .trials
+            .iter()
+            .filter(|trial| is(trial))
+            .count()
+    };
     let _ = write!(
         table,
         "\n\nseed {}, tools {}: {} of {} faults, {} records acknowledged, {} lost, {} split brains, {} faults ended badly",
         campaign.seed,
         campaign.tools,
-        campaign.trials.len(),
+        campaign.outcome.trials.len(),
         campaign.planned,
         campaign.acknowledged(),
         campaign.lost(),
@@ -235,8 +289,65 @@ pub(crate) fn as_table(campaign: &Played<'_>) -> String {
     table
 }
 
+/// What the daemons took, and what became of clocks and snapshots.
+fn daemons_table(outcome: &Outcome) -> String {
+    let summaries = outcome.daemons.summaries();
+    let mut table = String::new();
+    if !summaries.is_empty() {
+        let _ = write!(
+            table,
+            "\n\n{:<34} {:>5} {:>8} {:>15} {:>7} {:>12} {:>6}",
+            "daemon", "lives", "longest", "memory, KiB", "most", "descriptors", "most"
+        );
+    }
+    for summary in &summaries {
+        let change = |[begin, end]: [u64; 2]| format!("{begin} → {end}");
+        let _ = write!(
+            table,
+            "\n{:<34} {:>5} {:>6} s {:>15} {:>7} {:>12} {:>6}{}",
+            summary.name,
+            summary.lives,
+            summary.longest.as_secs(),
+            change(summary.memory_kib),
+            summary.memory_most_kib,
+            change(summary.descriptors),
+            summary.descriptors_most,
+            grown(summary),
+        );
+    }
+    if outcome.uncounted > 0 {
+        let _ = write!(
+            table,
+            "\n{} times a node did not say what its daemons take",
+            outcome.uncounted
+        );
+    }
+    if let Some(ending) = &outcome.ending {
+        let seconds = |span: Duration| format!("{:.1} s", span.as_secs_f64());
+        let _ = write!(
+            table,
+            "\n\nclocks off by at most {}; saved in {}, loaded in {}, whole after {}, clocks then off by {}",
+            seconds(outcome.clock_off),
+            seconds(ending.saved),
+            seconds(ending.loaded),
+            seconds(ending.whole),
+            seconds(ending.clocks),
+        );
+    }
+    table
+}
+
+fn grown(summary: &Summary) -> String {
+    match summary.grown {
+        0 => String::new(),
+        1 => "  grew in one life".to_owned(),
+        count => format!("  grew in {count} lives"),
+    }
+}
+
 pub(crate) fn as_json(campaign: &Played<'_>) -> Value {
     let faults: Vec<Value> = campaign
+        .outcome
         .trials
         .iter()
         .map(|trial| {
@@ -275,6 +386,32 @@ pub(crate) fn as_json(campaign: &Played<'_>) -> Value {
             })
         })
         .collect();
+    let daemons: Vec<Value> = campaign
+        .outcome
+        .daemons
+        .summaries()
+        .iter()
+        .map(|summary| {
+            json!({
+                "name": summary.name,
+                "lives": summary.lives,
+                "grown": summary.grown,
+                "longest_seconds": summary.longest.as_secs_f64(),
+                "memory_kib": summary.memory_kib,
+                "memory_most_kib": summary.memory_most_kib,
+                "descriptors": summary.descriptors,
+                "descriptors_most": summary.descriptors_most,
+            })
+        })
+        .collect();
+    let ending = campaign.outcome.ending.map(|ending| {
+        json!({
+            "saved_seconds": ending.saved.as_secs_f64(),
+            "loaded_seconds": ending.loaded.as_secs_f64(),
+            "whole_seconds": ending.whole.as_secs_f64(),
+            "clocks_off_seconds": ending.clocks.as_secs_f64(),
+        })
+    });
     json!({
         "seed": campaign.seed,
         "tools": campaign.tools,
@@ -283,6 +420,10 @@ pub(crate) fn as_json(campaign: &Played<'_>) -> Value {
         "lost": campaign.lost(),
         "kinds": kinds,
         "faults": faults,
+        "daemons": daemons,
+        "uncounted": campaign.outcome.uncounted,
+        "clocks_off_seconds": campaign.outcome.clock_off.as_secs_f64(),
+        "save_and_load": ending,
     })
 }
 
@@ -311,13 +452,28 @@ mod tests {
         }
     }
 
-    fn campaign(trials: &[Trial]) -> Played<'_> {
+    fn outcome(trials: &[Trial]) -> Outcome {
+        Outcome {
+            trials: trials.to_vec(),
+            ..Outcome::default()
+        }
+    }
+
+    fn campaign(outcome: &Outcome) -> Played<'_> {
         Played {
             seed: 7,
             tools: "agent",
             planned: 9,
-            trials,
+            outcome,
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_a_problem() {
+        let mut outcome = outcome(&[trial(1, Kind::Kill, true, 2000)]);
+        assert!(!campaign(&outcome).has_problems());
+        outcome.clock_off = Duration::from_millis(1100);
+        assert!(campaign(&outcome).has_problems());
     }
 
     #[test]
@@ -328,7 +484,7 @@ mod tests {
             trial(3, Kind::Kill, true, 2500),
             trial(4, Kind::Kill, false, 200),
         ];
-        let table = as_table(&campaign(&trials));
+        let table = as_table(&campaign(&outcome(&trials)));
         let line = |begin: &str| {
             let line = table.lines().find(|line| line.starts_with(begin));
             line.expect("a line").split_whitespace().collect::<Vec<_>>()
@@ -347,7 +503,7 @@ mod tests {
             ),
             "{table}"
         );
-        assert!(!campaign(&trials).has_problems());
+        assert!(!campaign(&outcome(&trials)).has_problems());
     }
 
     #[test]
@@ -358,16 +514,16 @@ mod tests {
             Problem::TwoOwners(Duration::from_millis(300)),
         ];
         let trials = [bad];
-        let table = as_table(&campaign(&trials));
+        let table = as_table(&campaign(&outcome(&trials)));
         assert!(
             table.contains(
                 "\n      12 acknowledged records are not there: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …\n      two machines answered for the address, for 0.3 s\n"
             ),
             "{table}"
         );
-        let facts = as_json(&campaign(&trials));
+        let facts = as_json(&campaign(&outcome(&trials)));
         assert_eq!(facts["lost"], 12);
         assert_eq!(facts["kinds"][0]["away"]["worst_seconds"], 0.1);
-        assert!(campaign(&trials).has_problems());
+        assert!(campaign(&outcome(&trials)).has_problems());
     }
 }

@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::fields::{SECTORS_PER_BLOCK, narrow, wide};
 use super::layout::PAGE;
 
@@ -116,6 +118,7 @@ impl Bitmap {
 
     fn change(&mut self, bits: Range<u64>, set: bool) -> u64 {
         let mut changed = 0;
+        let mut noted = None;
         let mut bit = bits.start;
         while bit < bits.end {
             let index = bit / WORD_BITS;
@@ -127,7 +130,11 @@ impl Bitmap {
             let difference = u64::from((before ^ *word).count_ones());
             if difference > 0 {
                 changed += difference;
-                self.unsaved.insert(bit / PAGE_BITS);
+                let page = bit / PAGE_BITS;
+                if noted != Some(page) {
+                    self.unsaved.insert(page);
+                    noted = Some(page);
+                }
             }
             bit = until;
         }
@@ -163,7 +170,15 @@ impl Bitmap {
     pub fn any_set(&self, sectors: Range<u64>) -> bool {
         let bits = sectors.start / SECTORS_PER_BLOCK
             ..sectors.end.div_ceil(SECTORS_PER_BLOCK).min(self.bits());
-        self.next_set(bits.start).is_some_and(|bit| bit < bits.end)
+        // No further than asked: a large device's bitmap has millions of words after it.
+        let words = narrow(bits.start / WORD_BITS)..narrow(bits.end.div_ceil(WORD_BITS));
+        let Some(words) = self.words.get(words) else {
+            return false;
+        };
+        (bits.start / WORD_BITS..).zip(words).any(|(index, word)| {
+            let from = bits.start.saturating_sub(index * WORD_BITS);
+            word & mask(from, (bits.end - index * WORD_BITS).min(WORD_BITS)) != 0
+        })
     }
 
     /// Returns the first bit set at or after `from`.
@@ -198,35 +213,54 @@ impl Bitmap {
     }
 
     /// Returns pages that must be written, with their numbers, and counts them as written.
-    pub fn take_unsaved(&mut self) -> Vec<(u64, Vec<u8>)> {
+    pub fn take_unsaved(&mut self) -> Vec<(u64, Bytes)> {
         let pages = std::mem::take(&mut self.unsaved);
-        pages
-            .into_iter()
-            .map(|page| (page, self.page(page)))
-            .collect()
+        self.pages_of(pages)
     }
 
     /// The same for those pages only that hold these bits.
-    pub fn take_unsaved_of(&mut self, bits: Range<u64>) -> Vec<(u64, Vec<u8>)> {
+    pub fn take_unsaved_of(&mut self, bits: Range<u64>) -> Vec<(u64, Bytes)> {
         let pages = bits.start / PAGE_BITS..bits.end.div_ceil(PAGE_BITS);
         let found: Vec<u64> = self.unsaved.range(pages).copied().collect();
         for page in &found {
             self.unsaved.remove(page);
         }
-        found
-            .into_iter()
-            .map(|page| (page, self.page(page)))
-            .collect()
+        self.pages_of(found)
+    }
+
+    /// Those that are all zeroes or all ones share their bytes: after everything was marked or
+    /// cleared, that is nearly all there are.
+    fn pages_of(&self, pages: impl IntoIterator<Item = u64>) -> Vec<(u64, Bytes)> {
+        let mut uniform: [Option<Bytes>; 2] = [None, None];
+        let pages = pages.into_iter().map(|page| {
+            let shared = match self.page_words(page) {
+                words if words.len() < PAGE_WORDS => None,
+                words if words.iter().all(|word| *word == 0) => Some(&mut uniform[0]),
+                words if words.iter().all(|word| *word == u64::MAX) => Some(&mut uniform[1]),
+                _ => None,
+            };
+            let bytes = || Bytes::from(self.page(page));
+            (
+                page,
+                shared.map_or_else(bytes, |kept| kept.get_or_insert_with(bytes).clone()),
+            )
+        });
+        pages.collect()
     }
 
     pub fn all_saved(&self) -> bool {
         self.unsaved.is_empty()
     }
 
-    fn page(&self, page: u64) -> Vec<u8> {
+    fn page_words(&self, page: u64) -> &[u64] {
         let start = narrow(page) * PAGE_WORDS;
         let end = (start + PAGE_WORDS).min(self.words.len());
-        let mut bytes: Vec<u8> = self.words[start..end]
+        &self.words[start..end]
+    }
+
+    fn page(&self, page: u64) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self
+            .page_words(page)
             .iter()
             .flat_map(|word| word.to_le_bytes())
             .collect();
@@ -237,11 +271,17 @@ impl Bitmap {
     /// Takes the bitmap from the disk; bits past the end of the device are ignored.
     pub fn load(sectors: u64, bytes: &[u8]) -> Self {
         let mut bitmap = Self::new(sectors);
-        for (index, word) in (0..).zip(bytes.as_chunks::<8>().0) {
-            bitmap.merge_word(index, u64::from_le_bytes(*word));
-        }
-        bitmap.unsaved.clear();
+        bitmap.load_page(0, bytes);
         bitmap
+    }
+
+    /// Takes a part of it from the disk, from this page on.
+    pub fn load_page(&mut self, page: u64, bytes: &[u8]) {
+        let first = page * wide(PAGE_WORDS);
+        for (index, word) in (first..).zip(bytes.as_chunks::<8>().0) {
+            self.merge_word(index, u64::from_le_bytes(*word));
+        }
+        self.unsaved.clear();
     }
 
     /// Bytes the bitmap of a device takes on disk, in whole pages.
@@ -303,6 +343,16 @@ mod tests {
         assert!(bitmap.all_saved());
     }
 
+    #[test]
+    fn pages_all_alike_share_their_bytes() {
+        let mut bitmap = Bitmap::new(3 * PAGE_BITS * SECTORS_PER_BLOCK);
+        bitmap.mark_all();
+        bitmap.clear_sectors(0..8);
+        let saved = bitmap.take_unsaved();
+        assert_eq!(saved[1].1.as_ptr(), saved[2].1.as_ptr());
+        assert_eq!((saved[0].1[0], saved[1].1[0]), (0xfe, 0xff));
+    }
+
     proptest::proptest! {
         #[test]
         fn the_bitmap_does_what_a_set_of_blocks_does(changes in proptest::collection::vec((proptest::prelude::any::<bool>(), 0u64..1100, 0u64..300), 0..40)) {
@@ -324,6 +374,10 @@ mod tests {
                 proptest::prop_assert_eq!(bitmap.bits_set(), wide(model.len()));
                 let bits: BTreeSet<u64> = (0..bitmap.bits()).filter(|bit| bitmap.is_set(*bit)).collect();
                 proptest::prop_assert_eq!(&bits, &model);
+                proptest::prop_assert_eq!(
+                    bitmap.any_set(start..end),
+                    model.range(start / 8..end.div_ceil(8).max(start / 8)).next().is_some()
+                );
                 proptest::prop_assert_eq!(bitmap.next_set(60), model.range(60..).next().copied());
             }
             let bytes: Vec<u8> = bitmap.take_unsaved().into_iter().flat_map(|(_, bytes)| bytes).collect();

@@ -44,7 +44,7 @@ pub(super) struct Backing {
 }
 
 impl Backing {
-    fn new(opened: &OpenedDisk) -> Result<Self, Rejection> {
+    fn new(opened: OpenedDisk) -> Result<Self, Rejection> {
         let placement = match &opened.settings.meta {
             MetaDisk::Internal => Placement::Internal,
             MetaDisk::External(_) => Placement::External {
@@ -79,7 +79,8 @@ impl Backing {
             )));
         }
         let was_primary = superblock.flags.has(Flags::PRIMARY);
-        let mut bitmap = Bitmap::load(size, &opened.bitmap);
+        let mut bitmap = opened.bitmap;
+        bitmap.resize(size);
         if !superblock.clean() && was_primary {
             let changed = activity::replay(opened.activity.chunks(PAGE))
                 .map_err(|error| failure::io_of_metadata().because(error))?;
@@ -99,11 +100,11 @@ impl Backing {
             bitmap.mark_all();
         }
         Ok(Self {
-            settings: opened.settings.clone(),
+            log: ActivityLog::new(opened.settings.al_extents),
+            settings: opened.settings,
             layout,
             superblock,
             bitmap,
-            log: ActivityLog::new(opened.settings.al_extents),
             usable_sectors: layout.usable_sectors,
             crashed_primary,
             discards: opened.discards,
@@ -133,12 +134,12 @@ impl Backing {
         (disk, peer)
     }
 
-    fn bitmap_writes(&self, pages: Vec<(u64, Vec<u8>)>) -> Vec<(u64, Bytes)> {
+    fn bitmap_writes(&self, pages: Vec<(u64, Bytes)>) -> Vec<(u64, Bytes)> {
         pages
             .into_iter()
             .map(|(page, bytes)| {
                 let at = self.layout.bitmap_byte() + page * wide(PAGE);
-                (at, Bytes::from(bytes))
+                (at, bytes)
             })
             .collect()
     }
@@ -193,7 +194,7 @@ impl Engine {
     /// The answer to the request to open the disk.
     pub(super) fn disk_opened(&mut self, opened: Result<Box<OpenedDisk>, Rejection>) {
         let asker = self.attaching.take();
-        let result = opened.and_then(|opened| self.attach(&opened));
+        let result = opened.and_then(|opened| self.attach(*opened));
         if result.is_err() {
             self.act(Action::CloseDisk);
             self.state.disk = Disk::Diskless;
@@ -203,7 +204,7 @@ impl Engine {
         }
     }
 
-    fn attach(&mut self, opened: &OpenedDisk) -> Result<(), Rejection> {
+    fn attach(&mut self, opened: OpenedDisk) -> Result<(), Rejection> {
         let backing = Backing::new(opened)?;
         let current = backing.superblock.generations.current;
         let somebody_writes = self.state.role == Role::Primary || self.state.peer == Role::Primary;
@@ -354,7 +355,7 @@ impl Engine {
         self.save_pages(pages);
     }
 
-    fn save_pages(&mut self, pages: Vec<(u64, Vec<u8>)>) {
+    fn save_pages(&mut self, pages: Vec<(u64, Bytes)>) {
         let Some(backing) = &mut self.disk else {
             return;
         };

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::replica::bitmap::Bitmap;
 use crate::replica::control::{Answer, Command, Rejection};
 use crate::replica::device::{DeviceReply, DeviceRequest, Errno, Presence};
 use crate::replica::establish::LinkId;
@@ -54,7 +55,8 @@ pub struct OpenedDisk {
     pub superblock: Bytes,
     /// The activity log's blocks, in the order of transactions.
     pub activity: Bytes,
-    pub bitmap: Bytes,
+    /// Of all the sectors that there is room for.
+    pub bitmap: Bitmap,
     pub discards: bool,
 }
 

@@ -21,8 +21,15 @@ use crate::replica::fields::{SECTOR, field32, narrow, wide};
 use crate::replica::layout::{Layout, PAGE, Placement, Superblock, superblock_byte};
 use crate::replica::settings::{DiskSettings, MetaDisk};
 
-/// Operations the ring has room for at once; more wait here.
+/// Operations the kernel has at once; more wait here. It has room for twice as many
+/// completions, so that none is without a place.
 const RING_ENTRIES: u32 = 256;
+/// Writes of a save that are under way at once, each of up to so many bytes: the bitmap of a
+/// large device is neither written page by page nor held in memory once more.
+const SAVE_WRITES_MAX: usize = 8;
+const SAVE_WRITE_BYTES_MAX: usize = 128 << 10;
+/// Pages of the bitmap that are read at once.
+const BITMAP_PAGES_AT_ONCE: usize = 256;
 /// Sectors are this large for direct access, whatever the disk would prefer.
 const SECTOR_BYTES: usize = 512;
 /// Zeroes are written in pieces of this size where the disk cannot be told.
@@ -47,6 +54,9 @@ pub struct FileStore {
     ring: Ring,
     pool: Pool,
     under_way: HashMap<u64, UnderWay>,
+    /// Begun, and not yet the kernel's: there is no room.
+    waiting: VecDeque<io_uring::squeue::Entry>,
+    in_kernel: u32,
     next_token: u64,
     save: Option<SaveInProgress>,
     finished: Vec<Finished>,
@@ -91,6 +101,9 @@ enum UnderWay {
 #[derive(Debug)]
 struct SaveInProgress {
     steps: VecDeque<SaveStep>,
+    /// Of the step that writes: what is not under way yet.
+    writes: VecDeque<(u64, Bytes)>,
+    stable: bool,
     open: usize,
     failed: Option<Errno>,
 }
@@ -136,8 +149,13 @@ impl FileStore {
             let at = layout.activity_byte() + layout.ring.block_of(number) * wide(PAGE);
             activity.extend_from_slice(&read(at, PAGE).map_err(io_error)?);
         }
-        let bitmap_bytes = narrow(Bitmap::bytes_on_disk(layout.usable_sectors));
-        let bitmap = read(layout.bitmap_byte(), bitmap_bytes).map_err(io_error)?;
+        let mut bitmap = Bitmap::new(layout.usable_sectors);
+        let pages = Bitmap::bytes_on_disk(layout.usable_sectors) / wide(PAGE);
+        for page in (0..pages).step_by(BITMAP_PAGES_AT_ONCE) {
+            let length = narrow(pages - page).min(BITMAP_PAGES_AT_ONCE) * PAGE;
+            let bytes = read(layout.bitmap_byte() + page * wide(PAGE), length).map_err(io_error)?;
+            bitmap.load_page(page, &bytes);
+        }
         let ring = IoUring::new(RING_ENTRIES)
             .map_err(|error| failure::disk_open().because(format!("io_uring: {error}")))?;
         let opened = OpenedDisk {
@@ -156,6 +174,8 @@ impl FileStore {
             ring: Ring(ring),
             pool,
             under_way: HashMap::new(),
+            waiting: VecDeque::new(),
+            in_kernel: 0,
             next_token: 1,
             save: None,
             finished: Vec::new(),
@@ -235,6 +255,8 @@ impl FileStore {
         }
         self.save = Some(SaveInProgress {
             steps,
+            writes: VecDeque::new(),
+            stable: false,
             open: 0,
             failed: None,
         });
@@ -245,6 +267,12 @@ impl FileStore {
         let Some(save) = &mut self.save else {
             return;
         };
+        if save.failed.is_some() {
+            save.writes.clear();
+        }
+        if !save.writes.is_empty() {
+            return self.begin_save_writes();
+        }
         if save.open > 0 {
             return;
         }
@@ -270,14 +298,50 @@ impl FileStore {
                 self.push(flush_entry(meta), UnderWay::SaveFlush);
             }
             SaveStep::Write(writes, stable) => {
-                save.open = writes.len();
-                for (byte, data) in writes {
-                    let data = self.aligned(data);
-                    let entry = write_entry(meta, byte, &data, stable);
-                    self.push(entry, UnderWay::SaveWrite { data });
-                }
+                save.writes = writes.into();
+                save.stable = stable;
+                self.begin_save_writes();
             }
         }
+    }
+
+    /// Begins as many of a save's writes as may be under way, those that lie side by side as one.
+    fn begin_save_writes(&mut self) {
+        let meta = self.meta.as_ref().unwrap_or(&self.data).as_raw_fd();
+        while let Some(save) = &mut self.save
+            && save.open < SAVE_WRITES_MAX
+            && let Some((byte, data)) = save.writes.pop_front()
+        {
+            let mut length = data.len();
+            let mut run = vec![data];
+            while let Some((at, next)) = save.writes.front()
+                && *at == byte + wide(length)
+                && length + next.len() <= SAVE_WRITE_BYTES_MAX
+            {
+                length += next.len();
+                run.extend(save.writes.pop_front().map(|(_, next)| next));
+            }
+            save.open += 1;
+            let stable = save.stable;
+            let data = if run.len() == 1 {
+                self.aligned(run.remove(0))
+            } else {
+                self.joined(&run, length)
+            };
+            let entry = write_entry(meta, byte, &data, stable);
+            self.push(entry, UnderWay::SaveWrite { data });
+        }
+    }
+
+    fn joined(&self, run: &[Bytes], length: usize) -> Bytes {
+        let mut buffer = self.pool.take(length);
+        let mut rest = buffer.as_mut();
+        for piece in run {
+            let (place, after) = rest.split_at_mut(piece.len());
+            place.copy_from_slice(piece);
+            rest = after;
+        }
+        buffer.freeze()
     }
 
     fn aligned(&self, data: Bytes) -> Bytes {
@@ -292,24 +356,21 @@ impl FileStore {
         let token = self.next_token;
         self.next_token += 1;
         self.under_way.insert(token, work);
-        let entry = entry.user_data(token);
-        loop {
-            // SAFETY: the memory the entry points to is owned by `work`, which stays in
-            // `under_way` until the kernel's completion for this token was taken.
-            #[expect(unsafe_code, reason = "the ring takes raw addresses")]
-            let pushed = unsafe { self.ring.0.submission().push(&entry) };
-            if pushed.is_ok() {
-                return;
-            }
-            if self.ring.0.submit().is_err() {
-                self.done(token, -5);
-                return;
-            }
-        }
+        self.waiting.push_back(entry.user_data(token));
     }
 
-    /// Hands the kernel what was begun.
+    /// Hands the kernel what was begun, as much as there is room for.
     pub fn submit(&mut self) -> io::Result<()> {
+        while self.in_kernel < RING_ENTRIES
+            && let Some(entry) = self.waiting.pop_front()
+        {
+            // SAFETY: the memory the entry points to is owned by its work, which stays in
+            // `under_way` until the kernel's completion for its token was taken.
+            #[expect(unsafe_code, reason = "the ring takes raw addresses")]
+            let pushed = unsafe { self.ring.0.submission().push(&entry) };
+            pushed.expect("the ring has room for as many as the kernel may have");
+            self.in_kernel += 1;
+        }
         if self.ring.0.submission().is_empty() {
             return Ok(());
         }
@@ -334,6 +395,7 @@ impl FileStore {
                 break;
             }
             for (token, result) in done {
+                self.in_kernel -= 1;
                 self.done(token, result);
             }
         }
@@ -527,3 +589,74 @@ const _: () = assert!(
     ALIGNMENT.is_multiple_of(SECTOR_BYTES),
     "pages hold whole sectors"
 );
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::replica::layout::{Ring as LogRing, created};
+    use crate::replica::settings::{OnIoError, ResyncSettings};
+
+    /// As long as nothing on a disk takes.
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// A sparse disk of so many sectors with new metadata.
+    fn disk(sectors: u64) -> (tempfile::NamedTempFile, Layout, DiskSettings) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        file.as_file().set_len(sectors * SECTOR).expect("sparse");
+        let layout = Layout::of(Placement::Internal, sectors, LogRing::default()).expect("large");
+        for (byte, bytes) in created(&layout, &Superblock::created(7)) {
+            file.as_file().write_all_at(&bytes, byte).expect("written");
+        }
+        let settings = DiskSettings {
+            disk: file.path().to_owned(),
+            meta: MetaDisk::Internal,
+            size_sectors: 0,
+            on_io_error: OnIoError::Detach,
+            fencing: false,
+            al_extents: 1237,
+            disk_flushes: true,
+            md_flushes: true,
+            resync: ResyncSettings::default(),
+        };
+        (file, layout, settings)
+    }
+
+    fn run(mut store: FileStore, save: Save) -> Finished {
+        store.begin_save(save);
+        let mut finished = Vec::new();
+        while finished.is_empty() {
+            store.submit().expect("the ring takes it");
+            store.take(&mut finished);
+        }
+        finished.remove(0)
+    }
+
+    #[test]
+    fn a_save_of_more_than_the_ring_has_room_for_is_written() {
+        let (file, layout, settings) = disk(512 << 21);
+        let pages = Bitmap::bytes_on_disk(layout.usable_sectors) / wide(PAGE);
+        let page =
+            |number: u64| Bytes::from(vec![u8::try_from(number % 251).expect("small"); PAGE]);
+        let (store, _) = FileStore::open(&settings, Pool::default()).expect("opened");
+        let writes =
+            (0..pages).map(|number| (layout.bitmap_byte() + number * wide(PAGE), page(number)));
+        let save = Save {
+            flush_data: true,
+            writes: writes.collect(),
+        };
+        let (done, is_done) = channel();
+        thread::spawn(move || done.send(run(store, save)));
+        let finished = is_done.recv_timeout(LIMIT).expect("it is saved in time");
+        assert!(matches!(finished, Finished::Saved(Ok(()))), "{finished:?}");
+        let mut found = vec![0; PAGE];
+        for number in 0..pages {
+            let at = layout.bitmap_byte() + number * wide(PAGE);
+            file.as_file().read_exact_at(&mut found, at).expect("read");
+            assert_eq!(found, page(number), "page {number} of {pages}");
+        }
+    }
+}

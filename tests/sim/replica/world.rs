@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use halab::replica::bitmap::Bitmap;
 use halab::replica::control::{Answer, Command};
 use halab::replica::device::{DeviceData, DeviceOp, DeviceReply, DeviceRequest, Errno};
 use halab::replica::engine::{Action, Breakage, DiskIo, DiskOp, Engine, Event, OpenedDisk, Save};
@@ -898,7 +899,10 @@ impl World {
             metadata_sectors: disk.device_sectors,
             superblock: disk.metadata(layout.superblock_byte(), wide(PAGE)),
             activity: disk.metadata(layout.activity_byte(), layout.ring.blocks() * wide(PAGE)),
-            bitmap: disk.metadata(layout.bitmap_byte(), bitmap_bytes),
+            bitmap: Bitmap::load(
+                layout.usable_sectors,
+                &disk.metadata(layout.bitmap_byte(), bitmap_bytes),
+            ),
             discards: true,
         }
     }

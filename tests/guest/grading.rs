@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::panic;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -198,11 +199,18 @@ fn table(exercise: &str, chosen: &[&Mistake]) -> Vec<String> {
     }
     for mistake in chosen {
         let begun = Instant::now();
-        lab.halab(["reset", "--to", "done"]).success();
-        for (machine, script) in mistake.done {
-            on(&lab, machine, script);
-        }
-        let report = grade(&lab, exercise);
+        let made = panic::catch_unwind(|| {
+            lab.halab(["reset", "--to", "done"]).success();
+            for (machine, script) in mistake.done {
+                on(&lab, machine, script);
+            }
+            grade(&lab, exercise)
+        });
+        // It has said why; the others are worth knowing too.
+        let Ok(report) = made else {
+            wrong.push(format!("{exercise} {}: it could not be made", mistake.name));
+            continue;
+        };
         let (found, told) = (lost(&report), first_cause(&report));
         say(&format!(
             "{exercise} {}: lost {found:?}, told `{told}`, {:.0} s",

@@ -22,6 +22,7 @@ mod sequence;
 mod support;
 mod text;
 mod topology;
+mod whole;
 
 use std::process::ExitCode;
 
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
     trials.extend(replica_tools::trials());
     trials.extend(replica::trials());
     trials.extend(text::trials());
+    trials.extend(whole::trials());
     if std::env::var_os(UNPROVEN_TOO).is_none() && arguments.filter.is_none() {
         trials.retain(|trial| {
             let name = trial.name();

@@ -165,7 +165,11 @@ pub(super) const MISTAKES: &[Mistake] = &[
                 "sed -i 's/^deadtime .*/deadtime 120/; s/^initdead .*/initdead 240/' /etc/ha.d/ha.cf",
             ),
             ANEW,
-            TWO_OWNS,
+            // As long as heartbeat may wait for the other node at its start.
+            (
+                TWO,
+                "for n in $(seq 280); do ip -4 -o address show dev eth0 | grep -q 10.0.0.50 && exit 0; sleep 1; done; exit 1",
+            ),
         ],
         lost: &[("takeover", 4.0)],
         diagnosis: "deadtime on saisp-vm-3 is longer than a minute",

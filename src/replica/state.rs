@@ -196,6 +196,13 @@ impl State {
         {
             self.connection = Connection::Connected;
         }
+        // 8.4 makes the disk UpToDate instead, whose data it knows to be bad. A verify ends, or
+        // does not begin: the disk failed between the question to the peer and its answer.
+        if self.connection.verifying()
+            && (self.disk == Disk::Inconsistent || self.peer_disk == Disk::Inconsistent)
+        {
+            self.connection = Connection::Connected;
+        }
         if self.connection >= Connection::Connected && self.connection < Connection::Ahead {
             self.disk = current_when_connected(self.disk);
             self.peer_disk = current_when_connected(self.peer_disk);

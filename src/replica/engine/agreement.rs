@@ -10,6 +10,7 @@ use crate::replica::generation::{
     Conflict, Correction, Decision, Extent, Generation, Generations, Meeting, Outcome, Side,
     Source, decide,
 };
+use crate::replica::layout::DEVICE_SECTORS_MAX;
 use crate::replica::message::{
     AckKind, BareKind, ChangeKind, DATA_BYTES_MAX, DataKind, DigestKind, FeatureFlags, NoticeKind,
     Packet, Protocol, QueueLimits, RequestKind, Sizes, SyncParameters, UuidFlags, Uuids,
@@ -242,6 +243,13 @@ impl Engine {
         let Some(session) = &mut self.session else {
             return;
         };
+        let largest = theirs.available.max(theirs.wanted).max(theirs.current);
+        if largest > DEVICE_SECTORS_MAX {
+            self.protocol_error(&format!(
+                "a size of {largest} sectors, and a device has {DEVICE_SECTORS_MAX} at most"
+            ));
+            return;
+        }
         session.peer_sizes = Some(theirs);
         let before = self.sectors;
         if let Some(backing) = self

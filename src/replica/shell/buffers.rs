@@ -8,8 +8,9 @@ use bytes::Bytes;
 pub const ALIGNMENT: usize = 4096;
 /// Buffers kept for use: those of a whole window of requests.
 const KEPT_MAX: usize = 64;
-/// Larger ones are kept, too, but not more than this size.
+/// Larger ones are kept, too, but not more than this size, and no more than this of all.
 const KEPT_BYTES_MAX: usize = 1 << 20;
+const KEPT_SUM_MAX: usize = 8 << 20;
 
 /// Hands out buffers, and takes them back when the last user is done.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +81,7 @@ impl Drop for Buffer {
         if memory.len() <= KEPT_BYTES_MAX + ALIGNMENT
             && let Ok(mut free) = self.free.lock()
             && free.len() < KEPT_MAX
+            && free.iter().map(Vec::len).sum::<usize>() + memory.len() <= KEPT_SUM_MAX
         {
             free.push(memory);
         }
@@ -89,6 +91,15 @@ impl Drop for Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_is_kept_than_the_sum() {
+        let pool = Pool::default();
+        let many: Vec<Buffer> = (0..20).map(|_| pool.take(1 << 20)).collect();
+        drop(many);
+        let kept: usize = pool.free.lock().expect("free").iter().map(Vec::len).sum();
+        assert!((4 << 20..=KEPT_SUM_MAX).contains(&kept), "{kept}");
+    }
 
     #[test]
     fn buffers_are_aligned_and_used_again() {

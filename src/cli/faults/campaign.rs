@@ -43,6 +43,9 @@ const SERVICE_LIMIT: Duration = Duration::from_secs(60);
 /// Of a journal that is kept.
 const JOURNAL_BYTES_MAX: usize = 200_000;
 
+/// At least and at most.
+const NO_TIME: [Duration; 2] = [Duration::ZERO; 2];
+
 /// What a campaign works on.
 pub(crate) struct Campaign<'a> {
     pub lab: &'a Lab,
@@ -78,8 +81,8 @@ struct Course<'c> {
     lost: BTreeSet<u64>,
     /// How often each node had told of a split brain since it booted.
     told: [u32; 2],
-    /// For how long each node has stood still since it booted: its clock is behind by that.
-    stood_still: [Duration; 2],
+    /// For how long, at least and at most, each node has stood still since it booted: its clock is behind by that.
+    stood_still: [[Duration; 2]; 2],
 }
 
 impl Campaign<'_> {
@@ -154,7 +157,7 @@ impl Campaign<'_> {
             .context("the service is gone after a load")?;
         let mut clocks = Duration::ZERO;
         for node in [0, 1] {
-            clocks = clocks.max(self.census(node, Duration::ZERO)?.1);
+            clocks = clocks.max(self.census(node, NO_TIME)?.1);
         }
         Ok(Ending {
             saved,
@@ -165,7 +168,11 @@ impl Campaign<'_> {
     }
 
     /// Asks a node for its daemons, and how far its clock is off beyond the time for which it stood still.
-    fn census(&self, node: usize, stood_still: Duration) -> anyhow::Result<(Census, Duration)> {
+    fn census(
+        &self,
+        node: usize,
+        stood_still: [Duration; 2],
+    ) -> anyhow::Result<(Census, Duration)> {
         let asked = unix_now();
         let answer = self.ask(node, daemons::QUESTION)?;
         let census = Census::parse(&answer);
@@ -289,7 +296,7 @@ impl<'c> Course<'c> {
             owner,
             lost: BTreeSet::new(),
             told: [0, 0],
-            stood_still: [Duration::ZERO; 2],
+            stood_still: [NO_TIME; 2],
         };
         course.told_of_split()?;
         Ok(course)
@@ -307,10 +314,11 @@ impl<'c> Course<'c> {
         let struck = unix_ms();
         let mut after = After::default();
         campaign.strike(fault, &mut after.problems)?;
+        let broken = unix_ms();
         thread::sleep(fault.lasts);
         let mended = unix_ms();
         // A node that does not answer is the fault's doing too: the campaign goes on from its beginning.
-        if let Err(error) = self.recover(fault, [struck, mended], outcome, &mut after) {
+        if let Err(error) = self.recover(fault, [struck, broken, mended], outcome, &mut after) {
             let why = error.root_cause().to_string();
             after.problems.push(Problem::NotWhole(why));
         }
@@ -348,7 +356,7 @@ impl<'c> Course<'c> {
     fn recover(
         &mut self,
         fault: Fault,
-        [struck, mended]: [u64; 2],
+        [struck, broken, mended]: [u64; 3],
         outcome: &mut Outcome,
         after: &mut After,
     ) -> anyhow::Result<()> {
@@ -358,9 +366,13 @@ impl<'c> Course<'c> {
         match fault.kind {
             Kind::Kill | Kind::Restart => {
                 outcome.daemons.boots(&campaign.nodes[fault.node]);
-                self.stood_still[fault.node] = Duration::ZERO;
+                self.stood_still[fault.node] = NO_TIME;
             }
-            Kind::Pause => self.stood_still[fault.node] += Duration::from_millis(mended - struck),
+            Kind::Pause => {
+                let [least, most] = &mut self.stood_still[fault.node];
+                *least += Duration::from_millis(mended.saturating_sub(broken));
+                *most += Duration::from_millis(unix_ms().saturating_sub(struck));
+            }
             Kind::CutEth0 | Kind::CutEth1 | Kind::CutBoth => {}
         }
         let mut whole = campaign.await_whole(WHOLE_LIMIT)?;

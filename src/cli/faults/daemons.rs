@@ -1,7 +1,8 @@
 //! What a campaign costs those who live through it: each daemon's memory and descriptors over its life, and how far
 //! the machines' clocks are off.
 //!
-//! A node that boots has new daemons, so every life is judged by itself: by how its last third stands to its first.
+//! A node that boots has new daemons, so every life is judged by itself: by how its last third stands to its second.
+//! In the first a daemon still takes what it keeps for later, which is bounded.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,15 +55,20 @@ impl Census {
     }
 
     /// How far the clock is off for one that asked and heard at these moments: nothing for any moment between.
-    /// One that stood still may be behind by as much.
+    /// One that stood still is behind by as much, which is known from the outside only as at least and at most.
     pub(crate) fn clock_off(
         &self,
-        stood_still: Duration,
+        stood_still: [Duration; 2],
         asked: Duration,
         heard: Duration,
     ) -> Option<Duration> {
-        let clock = self.clock? + stood_still;
-        Some(asked.saturating_sub(clock).max(clock.saturating_sub(heard)))
+        let clock = self.clock?;
+        let [earliest, latest] = stood_still.map(|span| clock + span);
+        Some(
+            asked
+                .saturating_sub(latest)
+                .max(earliest.saturating_sub(heard)),
+        )
     }
 }
 
@@ -132,10 +138,10 @@ struct Moment {
 pub(crate) struct Summary {
     pub name: String,
     pub lives: usize,
-    /// The longest life that was watched, and what it had at its beginning and at its end (medians of a third of it).
+    /// The longest life that was watched, and what it had in each third of it (medians).
     pub longest: Duration,
-    pub memory_kib: [u64; 2],
-    pub descriptors: [u64; 2],
+    pub memory_kib: [u64; 3],
+    pub descriptors: [u64; 3],
     /// Of all lives.
     pub memory_most_kib: u64,
     pub descriptors_most: u64,
@@ -192,15 +198,15 @@ fn summary<'a>(name: &str, lives: impl ExactSizeIterator<Item = &'a Vec<Moment>>
         name: name.to_owned(),
         lives: lives.len(),
         longest: Duration::ZERO,
-        memory_kib: [0; 2],
-        descriptors: [0; 2],
+        memory_kib: [0; 3],
+        descriptors: [0; 3],
         memory_most_kib: 0,
         descriptors_most: 0,
         grown: 0,
     };
     for life in lives {
-        let memory = ends(life, |moment| moment.memory_kib);
-        let descriptors = ends(life, |moment| moment.descriptors);
+        let memory = thirds(life, |moment| moment.memory_kib);
+        let descriptors = thirds(life, |moment| moment.descriptors);
         let most = |value: fn(&Moment) -> u64| life.iter().map(value).max().unwrap_or(0);
         summary.memory_most_kib = summary
             .memory_most_kib
@@ -208,8 +214,8 @@ fn summary<'a>(name: &str, lives: impl ExactSizeIterator<Item = &'a Vec<Moment>>
         summary.descriptors_most = summary
             .descriptors_most
             .max(most(|moment| moment.descriptors));
-        let has_grown = memory[1] > memory[0] + MEMORY_SLACK_KIB
-            || descriptors[1] > descriptors[0] + DESCRIPTORS_SLACK;
+        let has_grown = memory[2] > memory[1] + MEMORY_SLACK_KIB
+            || descriptors[2] > descriptors[1] + DESCRIPTORS_SLACK;
         summary.grown += usize::from(life.len() >= SAMPLES_MIN && has_grown);
         let watched = match life.as_slice() {
             [first, .., last] => last.at.saturating_sub(first.at),
@@ -224,15 +230,16 @@ fn summary<'a>(name: &str, lives: impl ExactSizeIterator<Item = &'a Vec<Moment>>
     summary
 }
 
-/// The medians of the first and of the last third of a life.
-fn ends(life: &[Moment], value: impl Fn(&Moment) -> u64) -> [u64; 2] {
+/// The medians of the three thirds of a life.
+fn thirds(life: &[Moment], value: impl Fn(&Moment) -> u64) -> [u64; 3] {
     let third = life.len().div_ceil(3);
+    let middle = (life.len() - third) / 2;
     let median = |part: &[Moment]| {
         let mut values: Vec<u64> = part.iter().map(&value).collect();
         values.sort_unstable();
         values.get(values.len() / 2).copied().unwrap_or(0)
     };
-    [median(&life[..third]), median(&life[life.len() - third..])]
+    [0, middle, life.len() - third].map(|begin| median(&life[begin..begin + third]))
 }
 
 #[cfg(test)]
@@ -306,12 +313,14 @@ clock 1795887600123456789
             ..Census::default()
         };
         let off = |stood_still, asked, heard| {
-            let off = census.clock_off(seconds(stood_still), seconds(asked), seconds(heard));
+            let stood_still = [stood_still, stood_still + 1].map(seconds);
+            let off = census.clock_off(stood_still, seconds(asked), seconds(heard));
             off.expect("a clock")
         };
         assert_eq!(off(0, 89, 91), Duration::ZERO);
         assert_eq!(off(10, 99, 101), Duration::ZERO);
-        assert_eq!(off(0, 95, 96), seconds(5));
+        assert_eq!(off(10, 101, 102), Duration::ZERO);
+        assert_eq!(off(0, 96, 97), seconds(5));
         assert_eq!(off(0, 80, 81), seconds(9));
     }
 
@@ -329,11 +338,17 @@ clock 1795887600123456789
 
     #[test]
     fn a_leak_is_found() {
-        let memory = watched((0..60).map(|minute| (3000 + 40 * minute, 14)));
+        let memory = watched((0..60).map(|minute| (3000 + 60 * minute, 14)));
         assert!(memory.have_grown());
-        let descriptors = watched((0..60).map(|minute| (3000, 14 + minute / 6)));
+        let descriptors = watched((0..60).map(|minute| (3000, 14 + minute / 4)));
         let summary = descriptors.summaries().remove(0);
-        assert_eq!((summary.grown, summary.descriptors), (1, [15, 22]));
+        assert_eq!((summary.grown, summary.descriptors), (1, [16, 21, 26]));
+    }
+
+    #[test]
+    fn what_is_kept_for_later_is_no_leak() {
+        let kept = watched((0..60).map(|minute| (3000 + 200 * minute.min(15), 14)));
+        assert!(!kept.have_grown());
     }
 
     #[test]

@@ -296,15 +296,15 @@ fn daemons_table(outcome: &Outcome) -> String {
     if !summaries.is_empty() {
         let _ = write!(
             table,
-            "\n\n{:<34} {:>5} {:>8} {:>15} {:>7} {:>12} {:>6}",
+            "\n\n{:<34} {:>5} {:>8} {:>20} {:>7} {:>14} {:>6}",
             "daemon", "lives", "longest", "memory, KiB", "most", "descriptors", "most"
         );
     }
     for summary in &summaries {
-        let change = |[begin, end]: [u64; 2]| format!("{begin} → {end}");
+        let change = |thirds: [u64; 3]| thirds.map(|value| value.to_string()).join(" → ");
         let _ = write!(
             table,
-            "\n{:<34} {:>5} {:>6} s {:>15} {:>7} {:>12} {:>6}{}",
+            "\n{:<34} {:>5} {:>6} s {:>20} {:>7} {:>14} {:>6}{}",
             summary.name,
             summary.lives,
             summary.longest.as_secs(),

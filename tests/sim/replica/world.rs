@@ -406,7 +406,7 @@ impl World {
         let was_primary = self.primary() == Some(node);
         let other_good =
             self.running(1 - node) && self.nodes[1 - node].attached && self.oracle.good(1 - node);
-        self.failures.felt[node] = false;
+        let had_failed = std::mem::take(&mut self.failures.felt[node]);
         let this = &mut self.nodes[node];
         this.life += 1;
         this.engine = None;
@@ -433,18 +433,20 @@ impl World {
             self.oracle.left_open(tag);
         }
         self.cut(node);
-        if good {
+        // An error of its disk that it had not written down yet did not happen either: for what the node knows
+        // at its next start, its data are as good as before.
+        let passes_for_good = had_failed && self.has_flags_on_disk(node, Flags::WAS_UP_TO_DATE);
+        if good || passes_for_good {
             // A demotion that was not on disk yet did not happen.
-            let primary = was_primary || self.is_primary_on_disk(node);
+            let primary = was_primary || self.has_flags_on_disk(node, Flags::PRIMARY);
             self.oracle.crashed(node, other_good, primary);
         }
     }
 
-    fn is_primary_on_disk(&self, node: usize) -> bool {
+    fn has_flags_on_disk(&self, node: usize, flags: Flags) -> bool {
         let disk = &self.nodes[node].disk;
         let page = disk.metadata(disk.layout.superblock_byte(), wide(PAGE));
-        Superblock::decode(&page, &disk.layout)
-            .is_ok_and(|superblock| superblock.flags.has(Flags::PRIMARY))
+        Superblock::decode(&page, &disk.layout).is_ok_and(|superblock| superblock.flags.has(flags))
     }
 
     pub(crate) fn garble(&mut self, seed: u64) {

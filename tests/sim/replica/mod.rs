@@ -41,7 +41,7 @@ fn run(world: &mut World, disks: Disks) {
         }
         round(world);
         rest(world);
-        settle(world);
+        settle(world, disks);
     }
 }
 
@@ -177,9 +177,13 @@ fn replace_bad_blocks(world: &mut World, node: usize) {
     }
 }
 
-fn settle(world: &mut World) {
+fn settle(world: &mut World, disks: Disks) {
     let marked = [0, 1].map(|node| world.out_of_sync(node));
-    assert_eq!(marked, [0, 0], "blocks are marked at rest");
+    // A mark whose clearing failed with its disk stays, as it does with 8.4, and is wrong: what is
+    // compared below has to be the same there too.
+    if disks == Disks::Sound {
+        assert_eq!(marked, [0, 0], "blocks are marked at rest");
+    }
     let difference = world
         .contents(0)
         .iter()
@@ -223,8 +227,13 @@ fn trace_of(seed: u64, disks: Disks) -> String {
 
 /// Runs that failed once. Disks that fail: a disk that was bad by the time the peer agreed to a
 /// verify passed for good again (1953); a Primary lost its power before it had written down that
-/// its disk had failed, and the test asked for more than what it had flushed (5652).
-const FAILED_ONCE: [(Disks, u64); 2] = [(Disks::Failing, 1953), (Disks::Failing, 5652)];
+/// its disk had failed, and the test asked for more than what it had flushed (5652); the end of a
+/// resync could not be written down (7241).
+const FAILED_ONCE: [(Disks, u64); 3] = [
+    (Disks::Failing, 1953),
+    (Disks::Failing, 5652),
+    (Disks::Failing, 7241),
+];
 
 /// Packets that a node once did not survive: a size beyond all bounds (3755).
 const GARBLED_ONCE: [u64; 1] = [3755];
@@ -309,13 +318,13 @@ fn an_invalidate_cut_short_anywhere_leaves_no_marks() {
                 world.crash(*node);
             }
             rest(&mut world);
-            settle(&mut world);
+            settle(&mut world, Disks::Sound);
             // What was marked for it is not marked again at the next start.
             for node in 0..2 {
                 world.crash(node);
             }
             rest(&mut world);
-            settle(&mut world);
+            settle(&mut world, Disks::Sound);
         }
     }
 }
@@ -350,7 +359,7 @@ fn a_late_word_on_a_write_does_not_clear_what_was_written_after_it() {
         world.state(1).connection == Connection::StandAlone
     });
     rest(&mut world);
-    settle(&mut world);
+    settle(&mut world, Disks::Sound);
 }
 
 /// Whoever takes over from a dead Primary asks once: it is the asking that finds out that it is dead.

@@ -135,6 +135,7 @@ impl Played<'_> {
             .iter()
             .any(|trial| !trial.problems.is_empty())
             || outcome.daemons.have_grown()
+            || outcome.uncounted > 0
             || outcome.clock_off > CLOCK_SLACK
             || outcome
                 .ending

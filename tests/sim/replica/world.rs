@@ -56,6 +56,8 @@ struct Failures {
     metadata: bool,
     /// It did, and what it was to say is nowhere yet.
     metadata_felt: bool,
+    /// The same, and not forgotten when both are well again.
+    metadata_failed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,6 +240,7 @@ impl World {
             felt: [false; 2],
             metadata: false,
             metadata_felt: false,
+            metadata_failed: false,
         };
         if disks == Disks::Failing {
             failures.policy = match failures.random.below(3) {
@@ -464,6 +467,10 @@ impl World {
     /// what only the one had.
     pub(crate) fn may_lose(&self, node: usize) -> bool {
         !self.failures.felt[1 - node] && !self.failures.metadata_felt
+    }
+
+    pub(crate) fn metadata_failed(&self) -> bool {
+        self.failures.metadata_failed
     }
 
     /// Whether both have all there is. A Primary without a disk that loses its peer, too, refuses
@@ -935,6 +942,7 @@ impl World {
             self.note(&format!("node {node}'s metadata fails"));
             self.failures.metadata = false;
             self.failures.metadata_felt = true;
+            self.failures.metadata_failed = true;
             self.failures.felt[node] = true;
             self.nodes[node].save = None;
             self.handle(node, Event::SaveFailed);

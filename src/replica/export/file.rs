@@ -10,8 +10,8 @@ use std::os::unix::net::UnixStream;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::buffers::Buffers;
 use super::{Backend, open};
+use crate::replica::buffers::Pool;
 use crate::replica::device::{DeviceData, DeviceOp, DeviceReply, DeviceRequest, Errno, Presence};
 
 /// Serves a file under a device's path until `stop` can be read. Says `ready` once the
@@ -26,10 +26,10 @@ pub fn serve(
 ) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(file)?;
     let bytes = io::Seek::seek(&mut &file, io::SeekFrom::End(0))?;
-    let mut export = open(backend, path, minor)?;
+    let pool = Pool::default();
+    let mut export = open(backend, path, minor, &pool)?;
     export.present(Presence::Writable { bytes })?;
     ready();
-    let buffers = Buffers::default();
     let mut requests: Vec<DeviceRequest> = Vec::new();
     loop {
         {
@@ -48,7 +48,7 @@ pub fn serve(
         }
         export.take(&mut requests)?;
         for request in requests.drain(..) {
-            let result = perform(&file, &buffers, request.op)
+            let result = perform(&file, &pool, request.op)
                 .map_err(|error| Errno(error.raw_os_error().unwrap_or(Errno::IO.0)));
             export.reply(DeviceReply {
                 tag: request.tag,
@@ -60,12 +60,12 @@ pub fn serve(
     export.present(Presence::Absent)
 }
 
-fn perform(file: &File, buffers: &Buffers, op: DeviceOp) -> io::Result<DeviceData> {
+fn perform(file: &File, pool: &Pool, op: DeviceOp) -> io::Result<DeviceData> {
     match op {
         DeviceOp::Read { offset, len } => {
-            let mut buffer = buffers.take(len as usize);
-            file.read_exact_at(buffer.as_mut_slice(), offset)?;
-            return Ok(DeviceData::Read(buffer.into_bytes()));
+            let mut buffer = pool.take(len as usize);
+            file.read_exact_at(buffer.as_mut(), offset)?;
+            return Ok(DeviceData::Read(buffer.freeze()));
         }
         DeviceOp::Write { offset, data, fua } => {
             file.write_all_at(&data, offset)?;

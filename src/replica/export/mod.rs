@@ -6,7 +6,6 @@
 //!  abi      ublk's structures as bytes
 //!  wire     nbd's packets as bytes
 //!  node     the name under which applications know the device
-//!  buffers  memory for data in flight, used again
 //!  file     requests answered from a plain file: for tests and figures
 //! ```
 //!
@@ -14,7 +13,6 @@
 //! its writers with it ([`Export::interrupted`]); a daemon that ends in order takes it away.
 
 mod abi;
-mod buffers;
 pub mod file;
 mod nbd;
 mod node;
@@ -23,6 +21,7 @@ mod wire;
 
 use std::io;
 
+use super::buffers::Pool;
 use super::device::Export;
 
 /// How the device is shown to the kernel.
@@ -39,14 +38,14 @@ pub enum Backend {
 /// says that it shall. Until then the path is there and cannot be opened.
 ///
 /// Fails where the kernel's own DRBD has a device of that minor number.
-pub fn open(backend: Backend, path: &str, minor: u32) -> io::Result<Box<dyn Export>> {
+pub fn open(backend: Backend, path: &str, minor: u32, pool: &Pool) -> io::Result<Box<dyn Export>> {
     match backend {
-        Backend::Ublk => Ok(Box::new(ublk::Ublk::open(path, minor)?)),
-        Backend::Nbd => Ok(Box::new(nbd::Nbd::open(path, minor)?)),
-        Backend::Auto => match ublk::Ublk::open(path, minor) {
+        Backend::Ublk => Ok(Box::new(ublk::Ublk::open(path, minor, pool)?)),
+        Backend::Nbd => Ok(Box::new(nbd::Nbd::open(path, minor, pool)?)),
+        Backend::Auto => match ublk::Ublk::open(path, minor, pool) {
             Ok(export) => Ok(Box::new(export)),
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Err(error),
-            Err(_) => Ok(Box::new(nbd::Nbd::open(path, minor)?)),
+            Err(_) => Ok(Box::new(nbd::Nbd::open(path, minor, pool)?)),
         },
     }
 }

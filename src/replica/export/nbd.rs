@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::buffers::{Buffer, Buffers};
 use super::load_module;
 use super::node::Node;
 use super::wire::{Kind, REQUEST_BYTES, Request, reply};
+use crate::replica::buffers::{Buffer, Pool};
 use crate::replica::device::{
     DeviceData, DeviceOp, DeviceReply, DeviceRequest, Errno, Export, Presence,
 };
@@ -55,7 +55,7 @@ const DEVICES_MAX: u32 = 1024;
 pub(super) struct Nbd {
     node: Node,
     live: Option<Live>,
-    buffers: Buffers,
+    pool: Pool,
     generation: u32,
 }
 
@@ -81,7 +81,7 @@ struct Partial {
 }
 
 impl Nbd {
-    pub(super) fn open(path: &str, minor: u32) -> io::Result<Self> {
+    pub(super) fn open(path: &str, minor: u32, pool: &Pool) -> io::Result<Self> {
         load_module("nbd", "/dev/nbd0");
         if !Path::new("/dev/nbd0").exists() {
             return Err(io::Error::new(
@@ -92,7 +92,7 @@ impl Nbd {
         Ok(Self {
             node: Node::new(path, minor)?,
             live: None,
-            buffers: Buffers::default(),
+            pool: pool.clone(),
             generation: 0,
         })
     }
@@ -202,10 +202,10 @@ impl Live {
     }
 
     /// Reads the next whole request; `None` when no more is there.
-    fn read_request(&mut self, buffers: &Buffers) -> io::Result<Option<(Request, Option<Buffer>)>> {
+    fn read_request(&mut self, pool: &Pool) -> io::Result<Option<(Request, Option<Buffer>)>> {
         loop {
             if let Some((request, mut buffer, mut filled)) = self.header.write.take() {
-                let more = read_some(&mut self.socket, &mut buffer.as_mut_slice()[filled..])?;
+                let more = read_some(&mut self.socket, &mut buffer.as_mut()[filled..])?;
                 filled += more.unwrap_or(0);
                 if filled == buffer.as_ref().len() {
                     return Ok(Some((request, Some(buffer))));
@@ -235,7 +235,7 @@ impl Live {
                     request.bytes
                 )));
             }
-            let buffer = buffers.take(request.bytes as usize);
+            let buffer = pool.take(request.bytes as usize);
             self.header.write = Some((request, buffer, 0));
         }
     }
@@ -316,7 +316,7 @@ impl Export for Nbd {
         let Some(live) = &mut self.live else {
             return Ok(());
         };
-        while let Some((request, data)) = live.read_request(&self.buffers)? {
+        while let Some((request, data)) = live.read_request(&self.pool)? {
             let op = match (request.kind, data) {
                 (Kind::Read, _) => DeviceOp::Read {
                     offset: request.offset,
@@ -324,7 +324,7 @@ impl Export for Nbd {
                 },
                 (Kind::Write, Some(data)) => DeviceOp::Write {
                     offset: request.offset,
-                    data: data.into_bytes(),
+                    data: data.freeze(),
                     fua: request.fua,
                 },
                 (Kind::Flush, _) => DeviceOp::Flush,

@@ -30,9 +30,9 @@ use super::abi::{
     self, Command, Control, DESCRIPTOR_BYTES, Descriptor, INFO_BYTES, Info, Parameters, STATE_LIVE,
     STATE_QUIESCED,
 };
-use super::buffers::Buffers;
 use super::load_module;
 use super::node::Node;
+use crate::replica::buffers::Pool;
 use crate::replica::device::{
     DeviceData, DeviceOp, DeviceReply, DeviceRequest, Errno, Export, Presence,
 };
@@ -71,7 +71,7 @@ pub(super) struct Ublk {
     live: Option<Live>,
     /// A device whose server died; its users wait for this one.
     waiting: Option<Info>,
-    buffers: Buffers,
+    pool: Pool,
     /// Completions that came while a control command was waited for.
     arrived: VecDeque<(u16, i32)>,
     /// Counts devices, so that a late answer is not taken for a request of the next.
@@ -107,7 +107,7 @@ fn new_ring(entries: u32) -> io::Result<IoUring<Entry128>> {
 }
 
 impl Ublk {
-    pub(super) fn open(path: &str, minor: u32) -> io::Result<Self> {
+    pub(super) fn open(path: &str, minor: u32, pool: &Pool) -> io::Result<Self> {
         load_module("ublk_drv", CONTROL);
         let control = OpenOptions::new().read(true).write(true).open(CONTROL)?;
         let ring = new_ring(u32::from(DEPTH) * 2)?;
@@ -118,7 +118,7 @@ impl Ublk {
             minor,
             live: None,
             waiting: None,
-            buffers: Buffers::default(),
+            pool: pool.clone(),
             arrived: VecDeque::new(),
             generation: 0,
         };
@@ -405,16 +405,16 @@ impl Ublk {
                 if len > live.info.request_bytes_max {
                     return self.answer(tag, -libc::EINVAL);
                 }
-                let mut buffer = self.buffers.take(len as usize);
+                let mut buffer = self.pool.take(len as usize);
                 let read = live
                     .character
-                    .read_exact_at(buffer.as_mut_slice(), abi::data_offset(tag));
+                    .read_exact_at(buffer.as_mut(), abi::data_offset(tag));
                 if let Err(error) = read {
                     return self.answer(tag, -error.raw_os_error().unwrap_or(libc::EIO));
                 }
                 DeviceOp::Write {
                     offset,
-                    data: buffer.into_bytes(),
+                    data: buffer.freeze(),
                     fua: descriptor.flags & abi::FLAG_FUA != 0,
                 }
             }

@@ -10,12 +10,17 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 
+use nix::libc;
+
 use super::control_socket::ask;
 use super::driver::{Daemon, Surroundings};
+use crate::replica::buffers::Pool;
 use crate::replica::control::{Answer, Command};
 use crate::replica::export::{self, Backend};
 use crate::replica::settings::Names;
 
+/// Buffers of this size get pages of their own.
+const LARGE_BYTES: i32 = 256 << 10;
 /// The exit code of a call that could not run.
 const COULD_NOT_RUN: u8 = 2;
 /// The exit code of a command that was refused, as drbdsetup's.
@@ -80,11 +85,13 @@ fn serve(resource: &str, numbers: &[&str]) -> u8 {
     let journal = Journal::new(resource);
     let usual = format!("/dev/drbd{minor}");
     let device = numbers.get(2).copied().unwrap_or(&usual);
-    let export = match export::open(Backend::Auto, device, minor) {
+    give_memory_back();
+    let pool = Pool::default();
+    let export = match export::open(Backend::Auto, device, minor, &pool) {
         Ok(export) => export,
         Err(error) => return complain(&format!("{resource}: {device}: {error}")),
     };
-    let mut daemon = match Daemon::new(names, export, Box::new(journal)) {
+    let mut daemon = match Daemon::new(names, export, Box::new(journal), pool) {
         Ok(daemon) => daemon,
         Err(error) => return complain(&format!("{resource}: {error}")),
     };
@@ -95,6 +102,20 @@ fn serve(resource: &str, numbers: &[&str]) -> u8 {
             std::mem::forget(daemon);
             complain(&format!("{resource}: {error}"))
         }
+    }
+}
+
+/// Has the allocator return large buffers when they are freed. By itself it learns from each large one that is freed to
+/// keep its like for ever, in pieces between which nothing else fits.
+fn give_memory_back() {
+    #[expect(
+        unsafe_code,
+        reason = "a setting of the C library's allocator; nix has no word for it"
+    )]
+    // SAFETY: two numbers that the allocator keeps.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE_BYTES);
     }
 }
 

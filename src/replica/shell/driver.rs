@@ -10,11 +10,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::buffers::Pool;
 use super::control_socket::{Client, ControlListener, Said};
 use super::file_store::{FileStore, Finished};
 use super::link::{Incoming, Link, listen_on};
 use super::record::RecordFile;
+use crate::replica::buffers::Pool;
 use crate::replica::control::{Answer, Command};
 use crate::replica::device::{DeviceReply, Export, Presence};
 use crate::replica::engine::{Action, Engine, Event};
@@ -30,6 +30,8 @@ const STOP: u64 = 0;
 const RECOVER: u64 = u64::MAX;
 /// How long the loop sleeps when nothing is due, so that a lost wake-up is no disaster.
 const NAP_MAX: Duration = Duration::from_secs(5);
+/// How long memory lies idle, at least, before it is given back.
+const TIDY_PAUSE: Duration = Duration::from_secs(10);
 /// How often an own address that is not there yet is tried again.
 const LISTEN_AGAIN: Duration = Duration::from_millis(500);
 
@@ -69,7 +71,9 @@ pub struct Daemon<'a> {
     engine: Engine,
     export: Box<dyn Export + 'a>,
     surroundings: Box<dyn Surroundings + 'a>,
+    /// Memory for the data of all requests, the export's too.
     pool: Pool,
+    tidy_at: Instant,
     store: Option<FileStore>,
     links: BTreeMap<LinkId, Link>,
     listener: Option<TcpListener>,
@@ -115,6 +119,7 @@ impl<'a> Daemon<'a> {
         names: Names,
         export: Box<dyn Export + 'a>,
         surroundings: Box<dyn Surroundings + 'a>,
+        pool: Pool,
     ) -> io::Result<Self> {
         let control = ControlListener::new(&names.resource)?;
         let (record, left) = RecordFile::open(&names.resource);
@@ -124,7 +129,8 @@ impl<'a> Daemon<'a> {
             engine: Engine::new(names, u64::from_ne_bytes(seed)),
             export,
             surroundings,
-            pool: Pool::default(),
+            pool,
+            tidy_at: Instant::now() + TIDY_PAUSE,
             store: None,
             links: BTreeMap::new(),
             listener: None,
@@ -144,11 +150,6 @@ impl<'a> Daemon<'a> {
         })
     }
 
-    /// Memory for the data of an export's requests.
-    pub fn pool(&self) -> Pool {
-        self.pool.clone()
-    }
-
     /// Runs until the resource is taken down, or a signal says stop.
     pub fn run(&mut self) -> io::Result<()> {
         let signals = stop_signals()?;
@@ -161,6 +162,7 @@ impl<'a> Daemon<'a> {
             }
             self.handle(Event::Tick);
             self.engine.end_turn();
+            self.tidy();
         }
         self.perform()?;
         self.record.remove();
@@ -221,6 +223,14 @@ impl<'a> Daemon<'a> {
         if let Err(error) = self.record.write(record) {
             self.surroundings
                 .log(&format!("what is told is not kept: {error}"));
+        }
+    }
+
+    fn tidy(&mut self) {
+        let now = Instant::now();
+        if now >= self.tidy_at {
+            self.tidy_at = now + TIDY_PAUSE;
+            self.pool.tidy();
         }
     }
 

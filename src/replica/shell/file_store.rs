@@ -12,8 +12,8 @@ use bytes::Bytes;
 use io_uring::{IoUring, opcode, types};
 use nix::fcntl::{FallocateFlags, OFlag};
 
-use super::buffers::{ALIGNMENT, Buffer, Pool};
 use crate::replica::bitmap::Bitmap;
+use crate::replica::buffers::{ALIGNMENT, Buffer, Pool};
 use crate::replica::control::{Rejection, failure};
 use crate::replica::device::Errno;
 use crate::replica::engine::{DiskIo, DiskOp, OpenedDisk, Save};

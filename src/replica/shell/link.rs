@@ -13,7 +13,7 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 
-use super::buffers::{Buffer, Pool};
+use crate::replica::buffers::{Buffer, Pool};
 use crate::replica::fields::narrow;
 use crate::replica::message::{Dialect, Header, Packet, WireError};
 

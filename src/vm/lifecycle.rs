@@ -7,7 +7,7 @@
 //! ```text
 //!  save:  pause-all ──► save-all ──► resume-all ──► set-clocks (failure: resume-all)
 //!  load:  start-all ──► load-all ──► resume-all ──► wake-all   (failure: kill-all)
-//!  boot:  start-all ──► resume-all ──► await-boot-all          (failure: kill-all)
+//!  boot:  start-all ──► resume-all ──► await-boot-all ──► set-clocks (failure: kill-all)
 //! ```
 //!
 //! [`Group`] takes what happened and says what to do next; a driver does it.
@@ -126,7 +126,7 @@ pub enum Phase {
     Resume,
     /// Set the clock, hand over keys, see that it answers.
     Wake,
-    /// Make up for the time a save took, where the machine listens.
+    /// Make up for the time a save took and for what a boot does not know, where the machine listens.
     SetClock,
     /// Wait for the end of the boot and for idleness.
     AwaitBoot,
@@ -195,8 +195,14 @@ pub const LOAD: Operation = Operation {
     phases: &[Phase::Start, Phase::Load, Phase::Resume, Phase::Wake],
     mend: Phase::Kill,
 };
+/// A machine that boots reads its hardware's clock, which tells whole seconds only.
 pub const BOOT: Operation = Operation {
-    phases: &[Phase::Start, Phase::Resume, Phase::AwaitBoot],
+    phases: &[
+        Phase::Start,
+        Phase::Resume,
+        Phase::AwaitBoot,
+        Phase::SetClock,
+    ],
     mend: Phase::Kill,
 };
 /// As [`BOOT`], of disks whose keys are another lab's.

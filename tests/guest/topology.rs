@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -45,8 +45,8 @@ pub(crate) fn state_of(lab: &Lab, machine: &str) -> String {
 }
 
 fn unix_seconds() -> i64 {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
         .expect("after 1970");
     i64::try_from(now.as_secs()).expect("a date of today")
 }
@@ -184,12 +184,30 @@ fn faults() {
     lab.halab(["up"]).success();
     assert_eq!(state_of(&lab, "saisp-vm-2"), "running");
     assert!(reaches(&lab), "up gives the power back");
+    clock_is_right(&lab, "saisp-vm-2");
     lab.ssh("saisp-vm-3", "ls /root/kept").success();
 
     lab.halab(["fault", "kill", "saisp-vm-2"]).success();
     lab.halab(["reset"]).success();
     assert!(reaches(&lab), "reset gives the power back");
     assert_eq!(status(&lab)["broken"].to_string(), "[]");
+}
+
+/// A machine's hardware tells it whole seconds only when it boots.
+fn clock_is_right(lab: &Lab, machine: &str) {
+    let now = || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        i128::try_from(now.expect("after 1970").as_nanos()).expect("a century")
+    };
+    let asked = now();
+    let said = lab.ssh(machine, "date +%s%N").success();
+    let heard = now();
+    let clock: i128 = said.trim().parse().expect("a number");
+    let slack = 500_000_000;
+    assert!(
+        (asked - slack..=heard + slack).contains(&clock),
+        "asked at {asked}, it said {clock}, heard at {heard}"
+    );
 }
 
 fn under_fire() {

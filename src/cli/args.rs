@@ -474,6 +474,9 @@ pub struct Bench {
     /// Begin a fault so many seconds after the one before, or later where that one took longer.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub every: Option<u16>,
+    /// Play faults of these kinds only.
+    #[arg(long, value_enum, value_name = "KIND", value_delimiter = ',')]
+    pub only: Vec<super::faults::Kind>,
     /// The campaign that `faults` plays; without it another one each time.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

@@ -289,7 +289,7 @@ impl<'a> Bencher<'a> {
             lab: &lab,
             lock: &lock,
         };
-        let plan = faults::plan(seed, usize::from(self.args.count));
+        let plan = faults::plan(seed, usize::from(self.args.count), &self.args.only);
         super::note(&format!("seed {seed}, tools {tools}\n{}", faults::head()));
         campaign.run(&plan, outcome, &mut |trial| {
             super::note(&faults::line(trial));

@@ -14,8 +14,9 @@ pub(crate) const QUESTION: &str = r#"for p in /proc/[0-9]*; do
   case $name in heartbeat|halab-agent*) ;; *) continue ;; esac
   began=$(cut -d')' -f2- $p/stat | cut -d' ' -f21)
   [ -n "$began" ] || continue
-  rss=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' $p/status)
-  echo "daemon ${p#/proc/} $began ${rss:-0} $(ls $p/fd | wc -l) $(tr '\0' ' ' < $p/cmdline)"
+  kib() { sed -n "s/^$1:[^0-9]*\([0-9]*\) kB/\1/p" $p/status; }
+  rss=$(kib VmRSS) own=$(kib RssAnon)
+  echo "daemon ${p#/proc/} $began ${rss:-0} ${own:-0} $(ls $p/fd | wc -l) $(tr '\0' ' ' < $p/cmdline)"
 done 2>/dev/null
 echo clock $(date +%s%N)"#;
 
@@ -26,6 +27,8 @@ pub(crate) struct Sample {
     /// When it began, in the kernel's ticks since the boot.
     pub began: u64,
     pub memory_kib: u64,
+    /// Of it what it allocated: the rest is its program.
+    pub allocated_kib: u64,
     pub descriptors: u64,
     pub name: String,
 }
@@ -75,12 +78,14 @@ impl Census {
 fn sample(text: &str) -> Option<Sample> {
     let mut words = text.split_whitespace();
     let mut number = || words.next()?.parse().ok();
-    let (pid, began, memory_kib, descriptors) = (number()?, number()?, number()?, number()?);
+    let (pid, began) = (number()?, number()?);
+    let (memory_kib, allocated_kib, descriptors) = (number()?, number()?, number()?);
     let command: Vec<&str> = words.collect();
     Some(Sample {
         pid,
         began,
         memory_kib,
+        allocated_kib,
         descriptors,
         name: daemon(&command)?,
     })
@@ -130,6 +135,7 @@ struct Life {
 struct Moment {
     at: Duration,
     memory_kib: u64,
+    allocated_kib: u64,
     descriptors: u64,
 }
 
@@ -141,6 +147,7 @@ pub(crate) struct Summary {
     /// The longest life that was watched, and what it had in each third of it (medians).
     pub longest: Duration,
     pub memory_kib: [u64; 3],
+    pub allocated_kib: [u64; 3],
     pub descriptors: [u64; 3],
     /// Of all lives.
     pub memory_most_kib: u64,
@@ -175,6 +182,7 @@ impl Daemons {
             lives.entry(life).or_default().push(Moment {
                 at,
                 memory_kib: daemon.memory_kib,
+                allocated_kib: daemon.allocated_kib,
                 descriptors: daemon.descriptors,
             });
         }
@@ -199,6 +207,7 @@ fn summary<'a>(name: &str, lives: impl ExactSizeIterator<Item = &'a Vec<Moment>>
         lives: lives.len(),
         longest: Duration::ZERO,
         memory_kib: [0; 3],
+        allocated_kib: [0; 3],
         descriptors: [0; 3],
         memory_most_kib: 0,
         descriptors_most: 0,
@@ -206,6 +215,7 @@ fn summary<'a>(name: &str, lives: impl ExactSizeIterator<Item = &'a Vec<Moment>>
     };
     for life in lives {
         let memory = thirds(life, |moment| moment.memory_kib);
+        let allocated = thirds(life, |moment| moment.allocated_kib);
         let descriptors = thirds(life, |moment| moment.descriptors);
         let most = |value: fn(&Moment) -> u64| life.iter().map(value).max().unwrap_or(0);
         summary.memory_most_kib = summary
@@ -224,6 +234,7 @@ fn summary<'a>(name: &str, lives: impl ExactSizeIterator<Item = &'a Vec<Moment>>
         if watched >= summary.longest {
             summary.longest = watched;
             summary.memory_kib = memory;
+            summary.allocated_kib = allocated;
             summary.descriptors = descriptors;
         }
     }
@@ -246,13 +257,13 @@ fn thirds(life: &[Moment], value: impl Fn(&Moment) -> u64) -> [u64; 3] {
 mod tests {
     use super::*;
 
-    const ANSWER: &str = "daemon 465 3391 3288 14 /usr/local/lib/halab/halab-agent heartbeat -f 
-daemon 343 2101 3368 9 /usr/local/lib/halab/halab-agent serve 
-daemon 571 3500 9120 22 /usr/local/lib/halab/halab-agent-965e7265138a3956 replica serve r0 0 0 /dev/drbd0 
-daemon 405 2511 2712 6 /usr/local/lib/halab/halab-agent-965e7265138a3956 drbd proc serve 
-daemon 610 3600 6120 8 heartbeat: master control process
-daemon 611 3601 5120 7 heartbeat: write: bcast eth0
-daemon x 3601 5120 7 heartbeat: read
+    const ANSWER: &str = "daemon 465 3391 3288 520 14 /usr/local/lib/halab/halab-agent heartbeat -f 
+daemon 343 2101 3368 600 9 /usr/local/lib/halab/halab-agent serve 
+daemon 571 3500 9120 5120 22 /usr/local/lib/halab/halab-agent-965e7265138a3956 replica serve r0 0 0 /dev/drbd0 
+daemon 405 2511 2712 240 6 /usr/local/lib/halab/halab-agent-965e7265138a3956 drbd proc serve 
+daemon 610 3600 6120 1120 8 heartbeat: master control process
+daemon 611 3601 5120 900 7 heartbeat: write: bcast eth0
+daemon x 3601 5120 900 7 heartbeat: read
 clock 1795887600123456789
 ";
 
@@ -262,6 +273,7 @@ clock 1795887600123456789
                 pid: 465,
                 began: 3391,
                 memory_kib,
+                allocated_kib: memory_kib / 2,
                 descriptors,
                 name: "heartbeat".into(),
             }],
@@ -284,19 +296,22 @@ clock 1795887600123456789
     #[test]
     fn daemons_are_told_from_what_has_their_program_only() {
         let census = Census::parse(ANSWER);
-        let named: Vec<(&str, u64, u64)> = census
+        let named: Vec<(&str, [u64; 3])> = census
             .daemons
             .iter()
-            .map(|daemon| (daemon.name.as_str(), daemon.memory_kib, daemon.descriptors))
+            .map(|daemon| {
+                let figures = [daemon.memory_kib, daemon.allocated_kib, daemon.descriptors];
+                (daemon.name.as_str(), figures)
+            })
             .collect();
         assert_eq!(
             named,
             [
-                ("heartbeat", 3288, 14),
-                ("replication", 9120, 22),
-                ("replication, /proc/drbd", 2712, 6),
-                ("heartbeat master control process", 6120, 8),
-                ("heartbeat write: bcast eth0", 5120, 7),
+                ("heartbeat", [3288, 520, 14]),
+                ("replication", [9120, 5120, 22]),
+                ("replication, /proc/drbd", [2712, 240, 6]),
+                ("heartbeat master control process", [6120, 1120, 8]),
+                ("heartbeat write: bcast eth0", [5120, 900, 7]),
             ]
         );
         assert_eq!(

@@ -20,5 +20,6 @@ mod sights;
 
 pub(super) use campaign::Campaign;
 pub(super) use client::write_records;
+pub(super) use plan::Kind;
 pub(super) use plan::plan;
 pub(super) use report::{Outcome, Played, as_json, as_table, head, line};

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use crate::heartbeat::random::Random;
 
 /// What happens to a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Kind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
+pub enum Kind {
     /// Its power is cut; later it boots.
     Kill,
     /// It shuts down in order, and boots.
@@ -33,15 +35,6 @@ pub(crate) struct Fault {
     /// Of a whole cluster, before it.
     pub rest: Duration,
 }
-
-const KINDS: [Kind; 6] = [
-    Kind::Kill,
-    Kind::Restart,
-    Kind::Pause,
-    Kind::CutEth0,
-    Kind::CutEth1,
-    Kind::CutBoth,
-];
 
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
@@ -81,14 +74,20 @@ impl Fault {
     }
 }
 
-/// Returns the campaign of a seed. The first faults of a longer one are those of a shorter.
-pub(crate) fn plan(seed: u64, count: usize) -> Vec<Fault> {
+/// Returns the campaign of a seed with faults of these kinds, all where none is named. The first faults of a longer
+/// one are those of a shorter.
+pub(crate) fn plan(seed: u64, count: usize, kinds: &[Kind]) -> Vec<Fault> {
+    let kinds = if kinds.is_empty() {
+        Kind::value_variants()
+    } else {
+        kinds
+    };
     let mut random = Random::new(seed);
-    (0..count).map(|_| fault(&mut random)).collect()
+    (0..count).map(|_| fault(&mut random, kinds)).collect()
 }
 
-fn fault(random: &mut Random) -> Fault {
-    let kind = KINDS[pick(random, KINDS.len())];
+fn fault(random: &mut Random, kinds: &[Kind]) -> Fault {
+    let kind = kinds[pick(random, kinds.len())];
     let node = pick(random, 2);
     // A hiccup that nobody may take for a death, or long enough for everybody to act on it.
     let is_short = random.below(4) == 0;
@@ -113,20 +112,29 @@ fn pick(random: &mut Random, count: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn a_seed_is_a_campaign() {
-        assert_eq!(plan(7, 40), plan(7, 40));
-        assert_eq!(plan(7, 40)[..10], plan(7, 10));
-        assert_ne!(plan(7, 40), plan(8, 40));
+        assert_eq!(plan(7, 40, &[]), plan(7, 40, &[]));
+        assert_eq!(plan(7, 40, &[])[..10], plan(7, 10, &[]));
+        assert_ne!(plan(7, 40, &[]), plan(8, 40, &[]));
+    }
+
+    #[test]
+    fn only_the_kinds_that_are_named_are_played() {
+        let kinds = [Kind::Pause, Kind::CutEth1];
+        let played: BTreeSet<Kind> = plan(7, 40, &kinds).iter().map(|fault| fault.kind).collect();
+        assert_eq!(played, BTreeSet::from(kinds));
     }
 
     #[test]
     fn a_hundred_faults_have_every_kind_on_each_node() {
         for seed in 0..20 {
-            let faults = plan(seed, 100);
-            for kind in KINDS {
+            let faults = plan(seed, 100, &[]);
+            for &kind in Kind::value_variants() {
                 for node in [0, 1] {
                     assert!(
                         faults
@@ -141,7 +149,7 @@ mod tests {
 
     #[test]
     fn every_fault_ends() {
-        for fault in (0..20).flat_map(|seed| plan(seed, 100)) {
+        for fault in (0..20).flat_map(|seed| plan(seed, 100, &[])) {
             assert!(fault.lasts <= Duration::from_secs(12), "{fault:?}");
             assert!(fault.rest <= Duration::from_secs(3), "{fault:?}");
         }

@@ -297,20 +297,28 @@ fn daemons_table(outcome: &Outcome) -> String {
     if !summaries.is_empty() {
         let _ = write!(
             table,
-            "\n\n{:<34} {:>5} {:>8} {:>20} {:>7} {:>14} {:>6}",
-            "daemon", "lives", "longest", "memory, KiB", "most", "descriptors", "most"
+            "\n\n{:<34} {:>5} {:>8} {:>20} {:>7} {:>20} {:>14} {:>6}",
+            "daemon",
+            "lives",
+            "longest",
+            "memory, KiB",
+            "most",
+            "of it allocated",
+            "descriptors",
+            "most"
         );
     }
     for summary in &summaries {
         let change = |thirds: [u64; 3]| thirds.map(|value| value.to_string()).join(" → ");
         let _ = write!(
             table,
-            "\n{:<34} {:>5} {:>6} s {:>20} {:>7} {:>14} {:>6}{}",
+            "\n{:<34} {:>5} {:>6} s {:>20} {:>7} {:>20} {:>14} {:>6}{}",
             summary.name,
             summary.lives,
             summary.longest.as_secs(),
             change(summary.memory_kib),
             summary.memory_most_kib,
+            change(summary.allocated_kib),
             change(summary.descriptors),
             summary.descriptors_most,
             grown(summary),
@@ -400,6 +408,7 @@ pub(crate) fn as_json(campaign: &Played<'_>) -> Value {
                 "longest_seconds": summary.longest.as_secs_f64(),
                 "memory_kib": summary.memory_kib,
                 "memory_most_kib": summary.memory_most_kib,
+                "allocated_kib": summary.allocated_kib,
                 "descriptors": summary.descriptors,
                 "descriptors_most": summary.descriptors_most,
             })

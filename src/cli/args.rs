@@ -424,7 +424,7 @@ pub enum Fault {
         #[arg(value_name = "VM")]
         machine: String,
     },
-    /// Let a frozen machine go on.
+    /// Let a frozen machine go on; boot one that was killed or shut down.
     Resume {
         #[arg(value_name = "VM")]
         machine: String,

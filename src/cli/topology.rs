@@ -522,8 +522,7 @@ fn broken(faults: &Faults) -> Vec<String> {
 
 pub fn ssh(settings: &Settings, args: &args::Ssh) -> anyhow::Result<Exit> {
     let lab = open(settings)?;
-    lab.machine(&args.machine)?;
-    require_up(&lab)?;
+    lab.running(&args.machine)?;
     let mut ssh = Command::new("ssh");
     ssh.arg("-F").arg(lab.access().ssh_config);
     if !args.command.is_empty() && io::stdin().is_terminal() && io::stdout().is_terminal() {
@@ -607,7 +606,7 @@ pub fn fault(settings: &Settings, args: &args::Fault) -> anyhow::Result<Exit> {
             format!("{machine} is paused"),
         ),
         args::Fault::Resume { machine } => (
-            lab.set_paused(&lock, machine, false)?,
+            lab.resume(&lock, machine, progress::for_user(settings.json).as_ref())?,
             format!("{machine} runs"),
         ),
         args::Fault::Kill { machine } => (

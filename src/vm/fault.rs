@@ -62,6 +62,20 @@ impl Lab {
         Ok(changed)
     }
 
+    /// Lets a machine go on that was frozen, or boots one that has no power.
+    pub fn resume(
+        &self,
+        lock: &LabLock,
+        machine: &str,
+        progress: &dyn Progress,
+    ) -> Result<bool, LabError> {
+        match self.running(machine) {
+            Err(LabError::MachineIs { .. }) => self.power_on(lock, machine, progress),
+            Err(error) => Err(error),
+            Ok(_) => self.set_paused(lock, machine, false),
+        }
+    }
+
     /// Cuts a machine's power.
     pub fn kill(&self, _lock: &LabLock, machine: &str) -> Result<bool, LabError> {
         let spec = self.machine(machine)?;
@@ -218,7 +232,8 @@ impl Lab {
         })
     }
 
-    fn running(&self, machine: &str) -> Result<(Holder, LabRecord), LabError> {
+    /// Fails, and says what became of it, where a machine has no power.
+    pub(crate) fn running(&self, machine: &str) -> Result<(Holder, LabRecord), LabError> {
         let spec = self.machine(machine)?;
         let holder = self.holder().ok_or(LabError::NotUp)?;
         let record = self.folders.record()?;

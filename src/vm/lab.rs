@@ -107,7 +107,7 @@ pub enum LabError {
         nic: String,
         known: Vec<String>,
     },
-    #[error("{machine} is {}; `halab up` or the module `vm` starts it", .state.word())]
+    #[error("{machine} is {}; `halab fault resume {machine}` gives it its power back", .state.word())]
     MachineIs {
         machine: String,
         state: MachineState,

@@ -89,6 +89,12 @@ fn own_end() {
     let up = lab.halab(["--json", "up"]).success();
     assert!(up.contains("was-up"), "{up}");
     lab.ssh("saisp-vm-2", "test -e /root/mine").success();
+    let refused = lab.ssh("saisp-vm-1", "true").failure(2);
+    let mended = "saisp-vm-1 is shut down; `halab fault resume saisp-vm-1`";
+    assert!(refused.contains(mended), "{refused}");
+    lab.halab(["fault", "resume", "saisp-vm-1"]).success();
+    lab.ssh("saisp-vm-1", "true").success();
+    assert_eq!(status(&lab)["broken"].to_string(), "[]");
 }
 
 fn snapshots() {

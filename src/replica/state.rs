@@ -214,6 +214,34 @@ impl State {
         self
     }
 
+    /// Settles a state that somebody asks for, or says why it may not be entered.
+    pub fn admitted(self, from: Self, rules: Rules) -> Result<Self, Refusal> {
+        // Once settled, a verify that may not begin is an end of what is under way instead.
+        if let Some(refusal) = self.verify_refusal(from, rules) {
+            return Err(refusal);
+        }
+        let settled = self.settled();
+        settled.refusal(from, rules).map_or(Ok(settled), Err)
+    }
+
+    /// Says why no verify may begin, if one is asked for.
+    fn verify_refusal(self, from: Self, rules: Rules) -> Option<Refusal> {
+        if !self.connection.verifying() || self.connection == from.connection {
+            None
+        } else if !rules.can_verify {
+            Some(Refusal::NoVerifyAlgorithm)
+        } else if from.connection < Connection::Connected {
+            Some(Refusal::NeedsConnection)
+        } else if from.connection > Connection::Connected {
+            Some(Refusal::ResyncRunning)
+        } else if from.disk != Disk::UpToDate || from.peer_disk != Disk::UpToDate {
+            // Applications would be shown a bad disk's data as good for as long as it lasts.
+            Some(Refusal::NoUpToDateDisk)
+        } else {
+            None
+        }
+    }
+
     /// Says why a state may not be entered, if it may not.
     ///
     /// `from` is the state before: what it already broke does not stop the change.
@@ -275,11 +303,6 @@ impl State {
         use Connection as C;
         let starts =
             |states: &[C]| self.connection != from.connection && states.contains(&self.connection);
-        let both_good = from.disk == Disk::UpToDate && from.peer_disk == Disk::UpToDate;
-        if starts(&[C::VerifyS, C::VerifyT]) && from.connection == C::Connected && !both_good {
-            // Applications would be shown a bad disk's data as good for as long as it lasts.
-            return Some(Refusal::NoUpToDateDisk);
-        }
         if starts(&[C::VerifyS, C::VerifyT, C::StartingSyncS, C::StartingSyncT]) {
             if from.connection < C::Connected {
                 return Some(Refusal::NeedsConnection);
@@ -647,6 +670,37 @@ mod tests {
         assert_eq!((verify.mask, verify.value), (0x1f0, 0x120));
         let leave = Change::connection(Connection::Disconnecting);
         assert_eq!((leave.mask, leave.value), (0x1f0, 0x010));
+    }
+
+    #[test]
+    fn a_verify_that_may_not_begin_ends_nothing() {
+        use {Connection as C, Disk as D, Role as R};
+        let rules = Rules {
+            device_open: false,
+            fencing: false,
+            can_verify: true,
+        };
+        let verify = Change::connection(C::VerifyS);
+        let asked_in = |connection, peer_disk| {
+            let from = of(R::Primary, R::Secondary, connection, D::UpToDate, peer_disk);
+            let wanted = verify.applied_to(from).expect("a state");
+            wanted
+                .admitted(from, rules)
+                .map(|admitted| admitted.connection)
+        };
+        assert_eq!(asked_in(C::Connected, D::UpToDate), Ok(C::VerifyS));
+        assert_eq!(
+            asked_in(C::SyncSource, D::Inconsistent),
+            Err(Refusal::ResyncRunning)
+        );
+        assert_eq!(
+            asked_in(C::PausedSyncS, D::Inconsistent),
+            Err(Refusal::ResyncRunning)
+        );
+        assert_eq!(
+            asked_in(C::Connected, D::Inconsistent),
+            Err(Refusal::NoUpToDateDisk)
+        );
     }
 
     #[test]

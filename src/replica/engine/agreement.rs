@@ -726,17 +726,13 @@ impl Engine {
         let wanted = change
             .mirrored()
             .applied_to(self.state)
-            .ok_or(Refusal::InTransientState)?
-            .settled();
+            .ok_or(Refusal::InTransientState)?;
         // Only a Secondary's own doing may be refused for its open device.
         let rules = crate::replica::state::Rules {
             device_open: false,
             ..self.rules()
         };
-        match wanted.refusal(self.state, rules) {
-            Some(refusal) => Err(refusal),
-            None => Ok(wanted),
-        }
+        wanted.admitted(self.state, rules)
     }
 
     /// The peer answered what was asked.

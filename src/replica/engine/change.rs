@@ -77,7 +77,8 @@ impl Engine {
         self.begin_what_starts(old);
     }
 
-    /// A Primary whose peer is gone writes a new history; it is on disk before any write.
+    /// A Primary whose peer is gone writes a new history; it is on disk before any write. So does a node that was
+    /// Primary when the peer's disk missed a write: without a generation of its own nobody would look at its mark.
     fn update_generations(&mut self, old: State) {
         let new = self.state;
         if !lost_peers_data(old, new) {
@@ -88,7 +89,7 @@ impl Engine {
             .disk
             .as_ref()
             .is_some_and(|disk| disk.superblock.generations.bitmap.is_none());
-        if writes && alone && new.disk >= Disk::UpToDate {
+        if (writes || self.peer_missed) && alone && new.disk >= Disk::UpToDate {
             self.new_generation();
             if self.established() {
                 self.send_uuids(UuidFlags::default());
@@ -106,6 +107,7 @@ impl Engine {
         backing.superblock.generations.start(random, role);
         let current = backing.superblock.generations.current;
         self.exposed = current;
+        self.peer_missed = false;
         self.log(format!("new current generation {current}"));
         self.save_superblock();
     }

@@ -308,7 +308,7 @@ impl Engine {
 
     fn would_refuse(&self, change: Change) -> Option<Refusal> {
         match change.applied_to(self.state) {
-            Some(wanted) => wanted.settled().refusal(self.state, self.rules()),
+            Some(wanted) => wanted.admitted(self.state, self.rules()).err(),
             None => Some(Refusal::InTransientState),
         }
     }
@@ -345,9 +345,20 @@ impl Engine {
                 self.change(wanted);
             }
             Step::Verify { start, stop } => {
-                let wanted = connection(Connection::VerifyS);
-                self.verify_range = (start.unwrap_or(self.verify_from), stop);
-                self.change(wanted);
+                match connection(Connection::VerifyS).admitted(self.state, self.rules()) {
+                    Ok(wanted) => {
+                        self.verify_range = (start.unwrap_or(self.verify_from), stop);
+                        self.change(wanted);
+                    }
+                    Err(refusal) => {
+                        // Something else began meanwhile; the peer waits for a verify.
+                        self.send_state();
+                        if let Some(id) = asked.id {
+                            self.answer_with(id, Err(refusal.into()));
+                        }
+                        return;
+                    }
+                }
             }
             Step::Disconnect { outdate } => {
                 self.stand_alone();

@@ -90,6 +90,8 @@ pub struct Engine {
     /// The disk's metadata could not be written while there was a Primary: when it is attached
     /// again, all of it counts as different.
     pub(super) distrusted: bool,
+    /// The peer said of a write that its disk has not got it: marked here, in no generation yet.
+    pub(super) peer_missed: bool,
     /// What applications saw last is on the disk that was lost, and nowhere else.
     pub(super) sole_data_lost: bool,
     pub(super) breakage: Option<Breakage>,
@@ -261,6 +263,7 @@ impl Engine {
             device_open: false,
             consider_resync: false,
             distrusted: false,
+            peer_missed: false,
             sole_data_lost: false,
             breakage: None,
         }

@@ -614,6 +614,7 @@ impl Engine {
         });
         if !known {
             if kind == AckKind::WriteFailed {
+                self.peer_missed = true;
                 self.mark(super::core::range(ack.sector, ack.bytes));
             } else {
                 self.protocol_error("an acknowledgement of something that was not sent");
@@ -635,6 +636,7 @@ impl Engine {
             }
             AckKind::WriteFailed => {
                 request.remote = Part::Failed;
+                self.peer_missed = true;
                 self.mark(sectors);
             }
             AckKind::ReadFailed => {

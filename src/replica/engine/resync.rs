@@ -675,6 +675,7 @@ impl Engine {
             && let Some(uuids) = &mut session.peer_uuids
         {
             let source = super::agreement::generations_of(uuids);
+            self.peer_missed = false;
             let generations = &mut backing.superblock.generations;
             generations.finish_resync_target(source, role);
             uuids.generations = [
@@ -717,6 +718,7 @@ impl Engine {
         }
         let failed = resync.failed;
         if failed == 0 {
+            self.peer_missed = false;
             let generations = &mut backing.superblock.generations;
             generations.finish_resync_source();
             backing.unsaved = true;

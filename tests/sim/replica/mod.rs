@@ -228,11 +228,15 @@ fn trace_of(seed: u64, disks: Disks) -> String {
 /// Runs that failed once. Disks that fail: a disk that was bad by the time the peer agreed to a
 /// verify passed for good again (1953); a Primary lost its power before it had written down that
 /// its disk had failed, and the test asked for more than what it had flushed (5652); the end of a
-/// resync could not be written down (7241).
-const FAILED_ONCE: [(Disks, u64); 3] = [
+/// resync could not be written down (7241); a Primary stepped down between the word that the peer's
+/// disk had missed a write and the word that it is gone, and what it had marked was never copied
+/// (7282). Disks that do not: a verify asked for while a resync began ended the resync (27193).
+const FAILED_ONCE: [(Disks, u64); 5] = [
     (Disks::Failing, 1953),
     (Disks::Failing, 5652),
     (Disks::Failing, 7241),
+    (Disks::Failing, 7282),
+    (Disks::Sound, 27193),
 ];
 
 /// Packets that a node once did not survive: a size beyond all bounds (3755).

@@ -214,6 +214,15 @@ impl State {
         self
     }
 
+    /// Whether applications' requests may begin. While the two find out who has which data, a write would be in
+    /// nobody's marks: not on the disk that is being attached, nor missing there for the peer, which takes it to be.
+    pub fn admits_requests(self) -> bool {
+        !matches!(
+            self.connection,
+            Connection::WFBitMapT | Connection::WFSyncUUID
+        ) && !matches!(self.disk, Disk::Attaching | Disk::Negotiating)
+    }
+
     /// Settles a state that somebody asks for, or says why it may not be entered.
     pub fn admitted(self, from: Self, rules: Rules) -> Result<Self, Refusal> {
         // Once settled, a verify that may not begin is an end of what is under way instead.

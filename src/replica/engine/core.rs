@@ -331,6 +331,7 @@ impl Engine {
     /// What follows from what just happened.
     fn settle(&mut self) {
         self.advance_backlog();
+        self.resume_requests();
         self.advance_resync();
         self.advance_verify();
         self.retry_waiting_writes();

@@ -81,7 +81,7 @@ pub(super) struct Epoch {
 impl Engine {
     /// A request of an application.
     pub(super) fn device_request(&mut self, request: DeviceRequest) {
-        if self.state.suspended != crate::replica::state::Suspended::default() {
+        if !self.takes_requests() || !self.suspended_requests.is_empty() {
             self.suspended_requests.push(request);
             return;
         }
@@ -94,8 +94,16 @@ impl Engine {
         }
     }
 
-    /// Goes on with what came while input and output was suspended.
+    fn takes_requests(&self) -> bool {
+        let suspended = self.state.suspended != crate::replica::state::Suspended::default();
+        !suspended && self.state.admits_requests()
+    }
+
+    /// Goes on with what came while input and output was suspended, or might not begin.
     pub(super) fn resume_requests(&mut self) {
+        if self.suspended_requests.is_empty() || !self.takes_requests() {
+            return;
+        }
         for request in std::mem::take(&mut self.suspended_requests) {
             self.device_request(request);
         }

@@ -230,13 +230,18 @@ fn trace_of(seed: u64, disks: Disks) -> String {
 /// its disk had failed, and the test asked for more than what it had flushed (5652); the end of a
 /// resync could not be written down (7241); a Primary stepped down between the word that the peer's
 /// disk had missed a write and the word that it is gone, and what it had marked was never copied
-/// (7282). Disks that do not: a verify asked for while a resync began ended the resync (27193).
-const FAILED_ONCE: [(Disks, u64); 5] = [
+/// (7282); a diskless Primary wrote on while its disk was attached again, and nobody marked that (18139).
+/// Disks that do not: a verify asked for while a resync began ended the resync (27193); a node lost its
+/// power while the other was told to replace its data by this one's, and the test asked for what
+/// neither had flushed (45467).
+const FAILED_ONCE: [(Disks, u64); 7] = [
     (Disks::Failing, 1953),
     (Disks::Failing, 5652),
     (Disks::Failing, 7241),
     (Disks::Failing, 7282),
+    (Disks::Failing, 18139),
     (Disks::Sound, 27193),
+    (Disks::Sound, 45467),
 ];
 
 /// Packets that a node once did not survive: a size beyond all bounds (3755).

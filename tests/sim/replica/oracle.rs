@@ -1,6 +1,6 @@
 //! What an application may expect to read, and who may be made Primary.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use halab::replica::device::DeviceOp;
 use halab::replica::fields::{SECTOR, narrow, wide};
@@ -20,6 +20,9 @@ struct Value {
 pub(crate) struct Oracle {
     sectors: Vec<Vec<Value>>,
     open: HashMap<u64, (u64, u64)>,
+    /// Open when the last node with all data lost power: their answers may have been on their way, from a cache
+    /// that is gone.
+    unsure: HashSet<u64>,
     /// Writes that were acknowledged since the last flush was asked for: tags.
     flushes: HashMap<u64, Vec<u64>>,
     unflushed: Vec<u64>,
@@ -56,6 +59,7 @@ impl Oracle {
         Self {
             sectors: vec![vec![first]; sectors],
             open: HashMap::new(),
+            unsure: HashSet::new(),
             flushes: HashMap::new(),
             unflushed: Vec::new(),
             reads: HashMap::new(),
@@ -143,8 +147,9 @@ impl Oracle {
         }
         let (start, end) = self.open.remove(&tag).expect("it was asked for");
         let fua = matches!(op, DeviceOp::Write { fua: true, .. });
+        let sure = !self.unsure.remove(&tag) || fua;
         self.change(tag, start, end, |value| {
-            value.acknowledged = true;
+            value.acknowledged = sure;
             value.flushed |= fua;
         });
         self.places.insert(tag, (start, end));
@@ -187,6 +192,7 @@ impl Oracle {
         // is for the two to find out.
         self.good = [false; 2];
         self.doubt = None;
+        self.unsure.extend(self.open.keys());
         self.weaken();
     }
 

@@ -407,8 +407,15 @@ impl World {
         self.note(&format!("node {node} loses power"));
         let good = self.oracle.good(node);
         let was_primary = self.primary() == Some(node);
-        let other_good =
-            self.running(1 - node) && self.nodes[1 - node].attached && self.oracle.good(1 - node);
+        // One that was told to replace its data by this node's is no other.
+        let gives_way = matches!(
+            self.state(1 - node).disk,
+            Disk::Outdated | Disk::Inconsistent
+        );
+        let other_good = self.running(1 - node)
+            && self.nodes[1 - node].attached
+            && self.oracle.good(1 - node)
+            && !gives_way;
         let had_failed = std::mem::take(&mut self.failures.felt[node]);
         let this = &mut self.nodes[node];
         this.life += 1;

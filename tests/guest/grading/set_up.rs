@@ -162,7 +162,7 @@ fn replication(lab: &Lab, way: Way) {
         &format!("cat > /etc/drbd.d/r0.res <<'END'\n{described}END\n{first}"),
     );
     let script = format!(
-        "{primary} && mkfs.ext4 -q -F /dev/drbd0 && for n in $(seq 300); do drbdadm dstate r0 | grep -q UpToDate/UpToDate && exit 0; sleep 1; done; exit 1"
+        "{primary} && mkfs.ext4 -q -F /dev/drbd0 && for n in $(seq 300); do drbdadm dstate r0 | grep -q UpToDate/UpToDate && exit 0; sleep 1; done; cat /proc/drbd; dmesg | grep -i drbd | tail -30; exit 1"
     );
     on(lab, preferred(way), &script);
 }
@@ -200,6 +200,6 @@ fn verify(lab: &Lab, way: Way) {
     on(
         lab,
         BOTH,
-        "drbdadm adjust r0; for n in $(seq 120); do drbdadm cstate r0 | grep -q '^Connected' && exit 0; sleep 1; done; exit 1",
+        "drbdadm adjust r0; for n in $(seq 120); do drbdadm cstate r0 | grep -q '^Connected' && exit 0; sleep 1; done; cat /proc/drbd; dmesg | grep -i drbd | tail -30; exit 1",
     );
 }

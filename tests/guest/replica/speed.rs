@@ -43,13 +43,28 @@ echo "write of 4 KiB, random, 16 deep: 1/s $(deep randwrite 49)"
 echo "read of 4 KiB, random, 16 deep: 1/s $(deep randread 8)"
 "#;
 
+/// What a machine was busy with since it booted, in its kernel's ticks of ten milliseconds.
+const BUSY: &str = "awk '/^cpu / { print $2 + $3 + $4 + $7 + $8 }' /proc/stat";
+/// The most that the daemon took, or that a module and its threads have now, as far as the kernel tells: what is no
+/// longer available of the memory that was before.
+const AVAILABLE: &str = "awk '/^MemAvailable:/ { print $2 }' /proc/meminfo";
+const DAEMON: &str = "pid=$(systemctl show -p MainPID --value halab-replica-r0 2> /dev/null); \
+    awk '/^VmHWM:/ { print $2 }' /proc/${pid:-0}/status 2> /dev/null || echo 0";
+
+fn number(pair: &Pair, node: usize, script: &str) -> f64 {
+    let said = pair.on(node, script);
+    said.trim().parse().unwrap_or(f64::NAN)
+}
+
 fn speed(rounds: usize) {
     let pair = Pair::new("repl-speed");
     let mut figures: BTreeMap<String, [Vec<f64>; 2]> = BTreeMap::new();
     for _ in 0..rounds {
         for (column, software) in [Ours, Kernel].into_iter().enumerate() {
-            for node in 0..2 {
+            let mut before = [[0.0; 2]; 2];
+            for (node, before) in before.iter_mut().enumerate() {
                 pair.prepare(node, software);
+                *before = [number(&pair, node, BUSY), number(&pair, node, AVAILABLE)];
                 pair.on(
                     node,
                     "noise of=/root/noise bs=1M count=40
@@ -72,9 +87,28 @@ fn speed(rounds: usize) {
                 "began=$(date +%s%N); insist verify r0; becomes 'cs:(VerifyS|Connected)'; becomes cs:Connected
                  awk -v t=$(($(date +%s%N) - began)) 'BEGIN { printf \"verify: MiB/s %.1f\\n\", 48e9 / t }'",
             );
+            let again = pair.on(
+                0,
+                "insist disconnect r0; dd if=/root/noise of=/dev/drbd0 bs=1M count=16 oflag=direct conv=notrunc 2> /dev/null
+                 began=$(date +%s%N); adm connect r0; becomes 'cs:Connected .*ds:UpToDate/UpToDate'
+                 awk -v t=$(($(date +%s%N) - began)) 'BEGIN { printf \"resync of 16 MiB that changed: MiB/s %.1f\\n\", 16.777e9 / t }'",
+            );
             pair.come_together();
+            let mut cost = String::new();
+            for (node, [busy, available]) in before.into_iter().enumerate() {
+                let name = ["Primary", "Secondary"][node];
+                let busy = (number(&pair, node, BUSY) - busy) / 100.0;
+                let taken = (available - number(&pair, node, AVAILABLE)) / 1024.0;
+                let daemon = number(&pair, node, DAEMON) / 1024.0;
+                let _ = writeln!(cost, "cost, CPU of the {name}: s {busy:.1}");
+                let _ = writeln!(cost, "cost, memory gone of the {name}: MiB {taken:.1}");
+                let _ = writeln!(cost, "cost, the {name}'s daemon: MiB {daemon:.1}");
+            }
             pair.assert_same("after the load");
-            for line in [full, work, verify].iter().flat_map(|text| text.lines()) {
+            for line in [full, work, verify, again, cost]
+                .iter()
+                .flat_map(|text| text.lines())
+            {
                 let (name, value) = line.rsplit_once(' ').expect("a name and a number");
                 let value = value.parse().unwrap_or(f64::NAN);
                 figures.entry(name.to_owned()).or_default()[column].push(value);

@@ -30,19 +30,6 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use support::Lab;
 
-/// Runs the trials below too.
-const UNPROVEN_TOO: &str = "HALAB_TEST_UNPROVEN";
-
-/// What was not yet seen to pass on a machine with nothing else to do: each is run by name or
-/// with `HALAB_TEST_UNPROVEN=1`, and leaves this list when it has passed there.
-const UNPROVEN: &[&str] = &[
-    "a_mistake_costs_its_points",
-    "replica_the_kernels_is_primary",
-    // Its attack was mended and not run since; its NBD half passed.
-    "replica_tools",
-    "replica_ours_is_primary",
-];
-
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
@@ -64,12 +51,6 @@ fn main() -> ExitCode {
     trials.extend(replica::trials());
     trials.extend(text::trials());
     trials.extend(whole::trials());
-    if std::env::var_os(UNPROVEN_TOO).is_none() && arguments.filter.is_none() {
-        trials.retain(|trial| {
-            let name = trial.name();
-            !UNPROVEN.iter().any(|begin| name.starts_with(begin))
-        });
-    }
     if !arguments.list
         && std::env::var_os(support::guest::GIVEN_GUEST).is_none()
         && let Err(why) = machine_is_ready()

@@ -155,6 +155,10 @@ impl Dispatcher<'_> {
             check,
             scope: &scope,
         };
+        let (causes, undecided) = match closed.verdict {
+            CheckVerdict::Failed => self.causes(&texts),
+            _ => (Vec::new(), Vec::new()),
+        };
         let found = texts.one(self, |wording| wording.found.as_ref());
         let failures = closed.failures.iter();
         let told: Vec<String> = match failures.len() {
@@ -201,8 +205,7 @@ impl Dispatcher<'_> {
                     let say = words(&language).silent;
                     vec![format!("{} {say}", silent.join(", "))]
                 }
-                CheckVerdict::Failed => self.causes(&texts),
-                _ => Vec::new(),
+                _ => causes,
             },
             hints: texts.all(self, |wording| &wording.hints),
             because: because
@@ -214,23 +217,33 @@ impl Dispatcher<'_> {
         };
         self.check_names
             .insert(result.id.clone(), result.name.clone());
+        for why in undecided {
+            self.reporter.report(&Event::Warning(why));
+        }
         self.reporter.report(&Event::CheckDone(Box::new(result)));
     }
 
-    /// Every cause that is proven, in the order of the file.
-    fn causes(&self, texts: &Texts<'_>) -> Vec<String> {
+    /// Every cause that is proven, in the order of the file; and for the file's author, why one could not be judged.
+    fn causes(&self, texts: &Texts<'_>) -> (Vec<String>, Vec<String>) {
         let renderer = &self.services.renderer;
-        let mut proven = Vec::new();
+        let (mut proven, mut undecided) = (Vec::new(), Vec::new());
         for (index, cause) in texts.check.causes.iter().enumerate() {
             // What cannot be evaluated, because a machine said nothing, proves nothing.
-            let holds = condition::evaluate(renderer, &cause.when, texts.scope)
-                .is_ok_and(|verdict| verdict.holds());
-            if holds {
-                let own = texts.own.and_then(|own| own.causes.get(index));
-                proven.extend(self.text(own.unwrap_or(&cause.say), texts.scope));
+            match condition::evaluate(renderer, &cause.when, texts.scope) {
+                Ok(verdict) if verdict.holds() => {
+                    let own = texts.own.and_then(|own| own.causes.get(index));
+                    proven.extend(self.text(own.unwrap_or(&cause.say), texts.scope));
+                }
+                Ok(_) => {}
+                Err(why) => undecided.push(format!(
+                    "check {}, cause {} cannot be judged: {}",
+                    texts.check.id,
+                    index + 1,
+                    why.message
+                )),
             }
         }
-        proven
+        (proven, undecided)
     }
 
     fn text(&self, node: &Node, scope: &Scope) -> Option<String> {

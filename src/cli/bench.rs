@@ -10,13 +10,19 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::time::{TimeVal, TimeValLike};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Bench, Measurement, Peer, Tools};
 use super::bench_failover::ROUNDS;
@@ -77,7 +83,8 @@ pub fn bench(settings: &Settings, args: &Bench) -> anyhow::Result<Exit> {
     let mut outcome = Outcome::default();
     let measured = bench.all(&mut rows, &mut outcome);
     progress.done();
-    bench.halab(&["down", "--purge"])?;
+    // Also where somebody ended it.
+    bench.run(&["down", "--purge"])?;
     let played = Played {
         seed: bench.seed,
         tools: bench.tools(),
@@ -99,6 +106,10 @@ pub fn bench(settings: &Settings, args: &Bench) -> anyhow::Result<Exit> {
             super::say(&faults::as_table(&played));
         }
     }
+    if bench.end.is_wanted() {
+        super::note("interrupted; its lab is down and forgotten");
+        return Ok(Exit::Interrupted);
+    }
     measured?;
     Ok(if played.has_problems() {
         Exit::Failed
@@ -115,6 +126,51 @@ struct Bencher<'a> {
     lab: String,
     /// Of the faults.
     seed: u64,
+    end: End,
+}
+
+/// Whether somebody wants it to end, which the first signal says; the second does not wait.
+#[derive(Clone, Debug, Default)]
+struct End {
+    wanted: Arc<AtomicBool>,
+    /// The command that is under way; 0 for none.
+    child: Arc<AtomicI32>,
+}
+
+impl End {
+    fn watch() -> anyhow::Result<Self> {
+        let end = Self::default();
+        let watcher = end.clone();
+        let runtime = super::topology::runtime()?;
+        let signals = runtime.block_on(async {
+            let interrupted = signal(SignalKind::interrupt())?;
+            Ok::<_, std::io::Error>((interrupted, signal(SignalKind::terminate())?))
+        });
+        let (mut interrupted, mut terminated) = signals.context("failed to listen for signals")?;
+        thread::spawn(move || {
+            runtime.block_on(async {
+                loop {
+                    // A terminal tells the command that is under way by itself.
+                    let by_terminal = tokio::select! {
+                        _ = interrupted.recv() => true,
+                        _ = terminated.recv() => false,
+                    };
+                    if watcher.wanted.swap(true, Ordering::SeqCst) {
+                        std::process::exit(130);
+                    }
+                    let child = watcher.child.load(Ordering::SeqCst);
+                    if child != 0 && !by_terminal {
+                        let _ = kill(Pid::from_raw(child), Signal::SIGTERM);
+                    }
+                }
+            });
+        });
+        Ok(end)
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::SeqCst)
+    }
 }
 
 impl<'a> Bencher<'a> {
@@ -132,6 +188,7 @@ impl<'a> Bencher<'a> {
             progress,
             lab,
             seed: args.seed.unwrap_or_else(|| unix_now() % 100_000),
+            end: End::watch()?,
         })
     }
 
@@ -286,6 +343,7 @@ impl<'a> Bencher<'a> {
                 .every
                 .map(|seconds| Duration::from_secs(seconds.into())),
             progress: self.progress,
+            is_to_end: &|| self.end.is_wanted(),
             lab: &lab,
             lock: &lock,
         };
@@ -335,19 +393,33 @@ impl<'a> Bencher<'a> {
             .collect()
     }
 
-    /// Runs one halab command on the lab to its end and returns how long it took.
+    /// Runs one halab command on the lab to its end, unless this one is to end, and returns how long it took.
     fn halab(&self, args: &[&str]) -> anyhow::Result<Spent> {
+        if self.end.is_wanted() {
+            bail!("interrupted");
+        }
+        self.run(args)
+    }
+
+    fn run(&self, args: &[&str]) -> anyhow::Result<Spent> {
         let begun = Instant::now();
         let cpu_before = cpu_of_children()?;
-        let output = Command::new(&self.program)
+        let child = Command::new(&self.program)
             .args(["--lab", &self.lab, "--dir"])
             .arg(&self.settings.folder.root)
             .args(args)
             .env("ANSIBLE_PIPELINING", "1")
             .env("ANSIBLE_NOCOWS", "1")
             .stdin(Stdio::null())
-            .output()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .context("failed to start halab")?;
+        let pid = i32::try_from(child.id()).context("a process has a small number")?;
+        self.end.child.store(pid, Ordering::SeqCst);
+        let output = child.wait_with_output();
+        self.end.child.store(0, Ordering::SeqCst);
+        let output = output.context("failed to wait for halab")?;
         let spent = Spent {
             wall: begun.elapsed(),
             cpu: cpu_of_children()?.saturating_sub(cpu_before),

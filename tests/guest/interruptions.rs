@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread;
@@ -37,10 +38,54 @@ const PLAYBOOK: &str = "- hosts: director:realservers
 ";
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial(
-        "what_breaks_in_the_middle_of_a_task_is_said_and_mended_by_a_second_run",
-        every_way,
-    )]
+    vec![
+        trial(
+            "what_breaks_in_the_middle_of_a_task_is_said_and_mended_by_a_second_run",
+            every_way,
+        ),
+        trial("a_measurement_that_is_ended_leaves_no_lab", ended_bench),
+    ]
+}
+
+/// While its lab comes up, and between two figures.
+fn ended_bench() {
+    let lab = Lab::new("bench");
+    for figures in [0, 2] {
+        let mut bench = lab
+            .command(["bench", "up", "--runs", "100"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let own = lab
+            .state_dir()
+            .with_file_name(format!("bench-{}", bench.id()));
+        let mut said = BufReader::new(bench.stderr.take().expect("piped")).lines();
+        let figure = format!("up, warm: {figures} of");
+        let reached = if figures == 0 { "bringing" } else { &figure };
+        let begun = said
+            .by_ref()
+            .map_while(Result::ok)
+            .any(|line| line.contains(reached));
+        assert!(begun, "it ended before `{reached}`");
+        let end = Instant::now() + BOOT_DEADLINE;
+        while !own.exists() {
+            assert!(Instant::now() < end, "{} is there in time", own.display());
+        }
+        let told = std::process::Command::new("kill")
+            .args(["-TERM", &bench.id().to_string()])
+            .status();
+        assert!(told.expect("kill runs").success());
+        let rest: Vec<String> = said.map_while(Result::ok).collect();
+        let code = bench.wait().expect("it ends").code();
+        assert_eq!(code, Some(130), "{}", rest.join("\n"));
+        assert!(
+            !own.exists(),
+            "{} is left: {}",
+            own.display(),
+            rest.join("\n")
+        );
+    }
 }
 
 fn every_way() {

@@ -61,6 +61,8 @@ pub(crate) struct Campaign<'a> {
     /// From one fault to the next, at least.
     pub every: Option<Duration>,
     pub progress: &'a dyn Progress,
+    /// Somebody wants no more of it.
+    pub is_to_end: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// What came of a fault once it was mended.
@@ -108,9 +110,14 @@ impl Campaign<'_> {
                 fault.kind,
                 self.nodes[fault.node]
             ));
-            thread::sleep(turn.saturating_duration_since(Instant::now()));
+            while Instant::now() < turn && !(self.is_to_end)() {
+                thread::sleep(LOOK_PAUSE.min(turn.saturating_duration_since(Instant::now())));
+            }
             turn = Instant::now() + self.every.unwrap_or_default();
             let trial = course.play(number, *fault, outcome)?;
+            if (self.is_to_end)() {
+                bail!("interrupted");
+            }
             let is_over = trial
                 .problems
                 .iter()
@@ -206,6 +213,9 @@ impl Campaign<'_> {
     fn await_whole(&self, limit: Duration) -> anyhow::Result<Result<Option<usize>, String>> {
         let end = Instant::now() + limit;
         loop {
+            if (self.is_to_end)() {
+                bail!("interrupted");
+            }
             match health(&self.look()) {
                 Health::Whole { owner } => return Ok(Ok(Some(owner))),
                 Health::Parted => return Ok(Ok(None)),

@@ -45,9 +45,7 @@ echo "read of 4 KiB, random, 16 deep: 1/s $(deep randread 8)"
 
 /// What a machine was busy with since it booted, in its kernel's ticks of ten milliseconds.
 const BUSY: &str = "awk '/^cpu / { print $2 + $3 + $4 + $7 + $8 }' /proc/stat";
-/// The most that the daemon took, or that a module and its threads have now, as far as the kernel tells: what is no
-/// longer available of the memory that was before.
-const AVAILABLE: &str = "awk '/^MemAvailable:/ { print $2 }' /proc/meminfo";
+/// The most that the daemon took; a module's memory cannot be told from the kernel's.
 const DAEMON: &str = "pid=$(systemctl show -p MainPID --value halab-replica-r0 2> /dev/null); \
     awk '/^VmHWM:/ { print $2 }' /proc/${pid:-0}/status 2> /dev/null || echo 0";
 
@@ -61,10 +59,10 @@ fn speed(rounds: usize) {
     let mut figures: BTreeMap<String, [Vec<f64>; 2]> = BTreeMap::new();
     for _ in 0..rounds {
         for (column, software) in [Ours, Kernel].into_iter().enumerate() {
-            let mut before = [[0.0; 2]; 2];
+            let mut before = [0.0; 2];
             for (node, before) in before.iter_mut().enumerate() {
                 pair.prepare(node, software);
-                *before = [number(&pair, node, BUSY), number(&pair, node, AVAILABLE)];
+                *before = number(&pair, node, BUSY);
                 pair.on(
                     node,
                     "noise of=/root/noise bs=1M count=40
@@ -95,13 +93,11 @@ fn speed(rounds: usize) {
             );
             pair.come_together();
             let mut cost = String::new();
-            for (node, [busy, available]) in before.into_iter().enumerate() {
+            for (node, busy) in before.into_iter().enumerate() {
                 let name = ["Primary", "Secondary"][node];
                 let busy = (number(&pair, node, BUSY) - busy) / 100.0;
-                let taken = (available - number(&pair, node, AVAILABLE)) / 1024.0;
                 let daemon = number(&pair, node, DAEMON) / 1024.0;
                 let _ = writeln!(cost, "cost, CPU of the {name}: s {busy:.1}");
-                let _ = writeln!(cost, "cost, memory gone of the {name}: MiB {taken:.1}");
                 let _ = writeln!(cost, "cost, the {name}'s daemon: MiB {daemon:.1}");
             }
             pair.assert_same("after the load");

@@ -924,12 +924,17 @@ impl Lab {
         run_group(operation, &drivers, &tasks, progress)
     }
 
-    /// Waits until the client sees every SSH server greet.
+    /// Waits until the client sees every SSH server greet, but those of machines that cannot: without power, frozen,
+    /// with a cable out.
     pub fn await_greetings(&self) -> Result<(), LabError> {
+        let holder = self.holder().ok_or(LabError::NotUp)?;
+        let faults = self.folders.record()?.faults;
         let addresses = self
             .topology
             .machines
             .iter()
+            .filter(|machine| self.driver(holder, machine).pid().is_some())
+            .filter(|machine| !faults.is_unreachable(&machine.name))
             .map(|machine| self.topology.address_for_client(machine).to_string());
         let output = Command::new(&self.halab[0])
             .args(&self.halab[1..])

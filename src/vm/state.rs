@@ -129,6 +129,11 @@ impl Faults {
         }
     }
 
+    /// Whether a machine may be there and not answer: frozen, or with a cable out.
+    pub fn is_unreachable(&self, machine: &str) -> bool {
+        self.paused.contains(machine) || self.links_down.iter().any(|(name, _)| name == machine)
+    }
+
     /// Names the machines that have no power, whoever took it.
     pub fn without_power(&self) -> BTreeSet<String> {
         self.killed.union(&self.shut_down).cloned().collect()

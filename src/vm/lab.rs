@@ -925,7 +925,7 @@ impl Lab {
     }
 
     /// Waits until the client sees every SSH server greet, but those of machines that cannot: without power, frozen,
-    /// with a cable out.
+    /// with the client's cable out.
     pub fn await_greetings(&self) -> Result<(), LabError> {
         let holder = self.holder().ok_or(LabError::NotUp)?;
         let faults = self.folders.record()?.faults;
@@ -934,7 +934,10 @@ impl Lab {
             .machines
             .iter()
             .filter(|machine| self.driver(holder, machine).pid().is_some())
-            .filter(|machine| !faults.is_unreachable(&machine.name))
+            .filter(|machine| {
+                let nic = self.topology.nic_for_client(machine);
+                nic.is_some_and(|nic| !faults.is_unreachable(&machine.name, &nic.name))
+            })
             .map(|machine| self.topology.address_for_client(machine).to_string());
         let output = Command::new(&self.halab[0])
             .args(&self.halab[1..])

@@ -44,16 +44,18 @@ impl Topology {
 
     /// Returns the address under which the client reaches a machine.
     pub fn address_for_client(&self, machine: &Machine) -> Ipv4Addr {
-        machine
-            .nics
-            .iter()
-            .find(|nic| {
-                self.network(&nic.network)
-                    .is_some_and(|network| network.client.is_some())
-            })
+        self.nic_for_client(machine)
             .and_then(|nic| nic.address)
             .map(|cidr| cidr.address)
             .expect("a checked topology gives each machine an address on the client's network")
+    }
+
+    /// The card on the client's network.
+    pub fn nic_for_client<'a>(&self, machine: &'a Machine) -> Option<&'a Nic> {
+        machine.nics.iter().find(|nic| {
+            self.network(&nic.network)
+                .is_some_and(|network| network.client.is_some())
+        })
     }
 }
 

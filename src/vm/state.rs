@@ -129,9 +129,9 @@ impl Faults {
         }
     }
 
-    /// Whether a machine may be there and not answer: frozen, or with a cable out.
-    pub fn is_unreachable(&self, machine: &str) -> bool {
-        self.paused.contains(machine) || self.links_down.iter().any(|(name, _)| name == machine)
+    /// Whether a machine is there and cannot answer on a card: it is frozen, or that cable is out.
+    pub fn is_unreachable(&self, machine: &str, nic: &str) -> bool {
+        self.paused.contains(machine) || self.links_down.contains(&(machine.into(), nic.into()))
     }
 
     /// Names the machines that have no power, whoever took it.

@@ -155,10 +155,6 @@ impl Dispatcher<'_> {
             check,
             scope: &scope,
         };
-        let (causes, undecided) = match closed.verdict {
-            CheckVerdict::Failed => self.causes(&texts),
-            _ => (Vec::new(), Vec::new()),
-        };
         let found = texts.one(self, |wording| wording.found.as_ref());
         let failures = closed.failures.iter();
         let told: Vec<String> = match failures.len() {
@@ -178,6 +174,14 @@ impl Dispatcher<'_> {
             .map(|(host, _)| host.clone())
             .filter(|host| self.silent.contains_key(host))
             .collect();
+        let (causes, undecided) = match closed.verdict {
+            CheckVerdict::Failed if silent.is_empty() => self.causes(&texts),
+            CheckVerdict::Failed => {
+                let say = words(&language).silent;
+                (vec![format!("{} {say}", silent.join(", "))], Vec::new())
+            }
+            _ => (Vec::new(), Vec::new()),
+        };
         let result = CheckResult {
             id: check.id.clone(),
             name: texts
@@ -200,13 +204,7 @@ impl Dispatcher<'_> {
                 told.join("\n")
             },
             see: check.see.as_ref().and_then(|see| self.text(see, &scope)),
-            causes: match closed.verdict {
-                CheckVerdict::Failed if !silent.is_empty() => {
-                    let say = words(&language).silent;
-                    vec![format!("{} {say}", silent.join(", "))]
-                }
-                _ => causes,
-            },
+            causes,
             hints: texts.all(self, |wording| &wording.hints),
             because: because
                 .iter()

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 
 use super::outcome::harmless;
 use super::report::{ExerciseReport, Report, number};
+use super::words::{Words, words};
 
 /// Stands for an ID number that nobody gave. No user has it, so Moodle refuses the row by name.
 const NO_ID: &str = "?";
@@ -52,7 +53,10 @@ pub fn render(reports: &[&Report]) -> Result<String, ::csv::Error> {
             let own = report.exercises.iter().find(|each| each.exercise == *name);
             row.extend(own.map_or_else(
                 || [String::new(), String::new()],
-                |own| [number(own.points()), field(&feedback(own))],
+                |own| {
+                    let told = feedback(own, words(&report.language));
+                    [number(own.points()), field(&told)]
+                },
             ));
         }
         row.push(number(report.points()));
@@ -65,7 +69,7 @@ pub fn render(reports: &[&Report]) -> Result<String, ::csv::Error> {
 }
 
 /// What was lost and why, a line a check.
-fn feedback(exercise: &ExerciseReport) -> String {
+fn feedback(exercise: &ExerciseReport, words: &Words) -> String {
     let lost = exercise.checks.iter().filter(|check| !check.passed());
     let lines = lost.map(|check| {
         let why = check.causes.first().unwrap_or(&check.found);
@@ -75,6 +79,7 @@ fn feedback(exercise: &ExerciseReport) -> String {
             number(check.max - check.points)
         )
     });
+    let lines = exercise.stopped_text(words).into_iter().chain(lines);
     lines.collect::<Vec<_>>().join("\n").replace('<', "&lt;")
 }
 

@@ -33,8 +33,17 @@ pub fn render(report: &Report) -> Value {
                 })
         })
         .collect();
+    let stopped: Vec<String> = report
+        .exercises
+        .iter()
+        .filter_map(|exercise| {
+            let text = exercise.stopped_text(words(&report.language))?;
+            Some(format!("{}: {text}", exercise.exercise))
+        })
+        .collect();
     json!({
         "score": report.points(),
+        "output": stopped.join("\n"),
         "execution_time": whole(report.seconds),
         "output_format": "text",
         "visibility": "visible",

@@ -8,6 +8,7 @@ use quick_junit::{
 
 use super::outcome::{CheckResult, CheckVerdict, harmless};
 use super::report::Report;
+use super::words::words;
 
 /// Returns the document.
 pub fn render(report: &Report) -> Result<String, SerializeError> {
@@ -18,6 +19,9 @@ pub fn render(report: &Report) -> Result<String, SerializeError> {
         suite.set_time(Duration::from_secs_f64(exercise.seconds.max(0.0)));
         for check in &exercise.checks {
             suite.add_test_case(case(&exercise.exercise, check));
+        }
+        if let Some(stopped) = exercise.stopped_text(words(&report.language)) {
+            suite.set_system_err(stopped);
         }
         junit.add_test_suite(suite);
     }

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::header::Hop;
-use super::outcome::CheckResult;
+use super::outcome::{CheckResult, harmless};
+use super::words::Words;
 
 /// Whose work it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,12 @@ pub struct ExerciseReport {
 impl ExerciseReport {
     pub fn points(&self) -> f64 {
         self.checks.iter().map(|check| check.points).sum()
+    }
+
+    /// Says that the grading ended early, and why: no report may leave that out.
+    pub fn stopped_text(&self, words: &Words) -> Option<String> {
+        let why = self.stopped.as_deref()?;
+        Some(format!("{}: {}", words.stopped, harmless(why)))
     }
 
     pub fn to_json(&self) -> Value {
@@ -102,7 +109,9 @@ impl Report {
     /// One exercise is one object; several stand in a list below their sum.
     pub fn to_json(&self) -> Value {
         if let ([exercise], None) = (self.exercises.as_slice(), &self.student) {
-            return exercise.to_json();
+            let mut json = exercise.to_json();
+            json["paused_seconds"] = self.paused_seconds.map(rounded).into();
+            return json;
         }
         let exercises: Vec<Value> = self.exercises.iter().map(ExerciseReport::to_json).collect();
         json!({
@@ -223,6 +232,27 @@ pub(super) mod tests {
             assert!(json["checks"][1].get(key).is_some(), "{key}");
         }
         assert_eq!(json["checks"][1]["hint"], "the idea");
+    }
+
+    #[test]
+    fn no_form_leaves_out_that_a_grading_ended_early() {
+        let mut report = sample();
+        report.exercises[0].stopped = Some("the copy's <machine> went away".into());
+        let said = "The grading ended early: the copy's ";
+        let csv = crate::grade::csv::render(&[&report]).expect("a table");
+        assert!(csv.contains(said), "{csv}");
+        let junit = crate::grade::junit::render(&report).expect("a document");
+        assert!(
+            junit.contains("<system-err>The grading ended early"),
+            "{junit}"
+        );
+        let gradescope = crate::grade::gradescope::render(&report);
+        let output = gradescope["output"].as_str().expect("a text");
+        assert!(
+            output.starts_with("01-lvs-dr: ") && output.contains(said),
+            "{output}"
+        );
+        assert!(!report.is_full());
     }
 
     #[test]

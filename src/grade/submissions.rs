@@ -46,11 +46,13 @@ const REASON_CHARS_MAX: usize = 300;
 /// Joins what came of all, by file.
 pub fn rows(outcomes: Vec<(String, Outcome)>) -> Vec<Row> {
     let alike = alike(&outcomes);
+    let namesakes = namesakes(&outcomes);
     outcomes
         .into_iter()
         .enumerate()
         .map(|(index, (file, outcome))| {
             let mut look = reasons(&outcome);
+            look.extend(namesakes.get(&index).cloned());
             look.extend(alike.get(&index).into_iter().flatten().cloned());
             Row {
                 file,
@@ -84,6 +86,33 @@ fn reasons(outcome: &Outcome) -> Vec<String> {
         }
     }
     reasons
+}
+
+/// Names, for each hand-in, the others of one ID number: a grade book has room for one of them.
+fn namesakes(outcomes: &[(String, Outcome)]) -> BTreeMap<usize, String> {
+    let mut holders: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, (_, outcome)) in outcomes.iter().enumerate() {
+        let id = outcome
+            .student
+            .as_ref()
+            .map_or("", |student| student.id.trim());
+        if !id.is_empty() {
+            holders.entry(id).or_default().push(index);
+        }
+    }
+    let mut found = BTreeMap::new();
+    for (id, holders) in holders {
+        for own in holders.iter().filter(|_| holders.len() > 1) {
+            let others: Vec<&str> = holders
+                .iter()
+                .filter(|other| *other != own)
+                .map(|other| outcomes[*other].0.as_str())
+                .collect();
+            let text = format!("its ID number {id} is that of {} too", others.join(", "));
+            found.insert(*own, shortened(&harmless(&text), REASON_CHARS_MAX));
+        }
+    }
+    found
 }
 
 /// Names, for each hand-in, those it resembles.
@@ -266,6 +295,21 @@ mod tests {
         assert_eq!(found[0], ["100 % of its work is in 1.halab too"]);
         assert_eq!(found[1], ["100 % of its work is in 0.halab too"]);
         assert!(found[2].is_empty());
+    }
+
+    #[test]
+    fn two_hand_ins_of_one_id_number_are_told_of_each_other() {
+        let of = |id: &str| Outcome {
+            student: Some(Student {
+                name: "Ana".into(),
+                id: id.into(),
+            }),
+            ..Outcome::default()
+        };
+        let found = looks(vec![of("42"), of("7"), of(" 42"), of(""), of(" ")]);
+        assert_eq!(found[0], ["its ID number 42 is that of 2.halab too"]);
+        assert_eq!(found[2], ["its ID number 42 is that of 0.halab too"]);
+        assert!([1, 3, 4].iter().all(|index| found[*index].is_empty()));
     }
 
     #[test]

@@ -98,8 +98,8 @@ fn exercise_text(exercise: &ExerciseReport, words: &Words, style: Style) -> Stri
     for check in &exercise.checks {
         check_text(&mut text, check, words, style);
     }
-    if let Some(stopped) = &exercise.stopped {
-        let _ = writeln!(text, "\n  {}: {}", words.stopped, harmless(stopped));
+    if let Some(stopped) = exercise.stopped_text(words) {
+        let _ = writeln!(text, "\n  {stopped}");
     } else if exercise.checks.iter().all(CheckResult::passed) {
         let _ = writeln!(text, "\n  {}", words.nothing_lost);
     }

@@ -97,7 +97,7 @@ fn director(lab: &Lab, flag: &str, way: Way) {
 
 /// Timers that a loaded machine bears and a test has the patience for.
 const HA_CF: &str = "keepalive 1\nwarntime 4\ndeadtime 8\ninitdead 16\nauto_failback on\nautojoin none\nnode saisp-vm-2 saisp-vm-3\n";
-const OWNS: &str = "for n in $(seq 150); do ip -4 -o address show dev eth0 | grep -q 10.0.0.50 && exit 0; sleep 1; done; exit 1";
+pub(crate) const OWNS: &str = owns_within!(150);
 
 fn preferred(way: Way) -> &'static str {
     if way == Way::Text { TWO } else { THREE }

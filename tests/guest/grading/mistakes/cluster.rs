@@ -1,5 +1,6 @@
 //! Mistakes in exercises 03 and 05: the cluster, and the data that follow it.
 
+use super::super::set_up::OWNS;
 use super::{BOTH, Mistake, THREE, TWO};
 
 const HA: &str = "03-linux-ha";
@@ -11,7 +12,6 @@ const THREE_ANEW: (&str, &str) = (THREE, "systemctl restart heartbeat; true");
 /// Until the service's address is there.
 const TWO_OWNS: (&str, &str) = (TWO, OWNS);
 const THREE_OWNS: (&str, &str) = (THREE, OWNS);
-const OWNS: &str = "for n in $(seq 150); do ip -4 -o address show dev eth0 | grep -q 10.0.0.50 && exit 0; sleep 1; done; exit 1";
 /// What a node that does not run heartbeat costs besides.
 const ONE_RUNS: [(&str, f64); 2] = [("runs", 1.0), ("takeover", 4.0)];
 const NO_OWNER: [(&str, f64); 4] = [
@@ -166,10 +166,7 @@ pub(super) const MISTAKES: &[Mistake] = &[
             ),
             ANEW,
             // As long as heartbeat may wait for the other node at its start.
-            (
-                TWO,
-                "for n in $(seq 280); do ip -4 -o address show dev eth0 | grep -q 10.0.0.50 && exit 0; sleep 1; done; exit 1",
-            ),
+            (TWO, owns_within!(280)),
         ],
         lost: &[("takeover", 4.0)],
         diagnosis: "deadtime on saisp-vm-3 is longer than a minute",

@@ -109,7 +109,9 @@ fn graded_without_a_trace(lab: &Lab, exercise: &str) -> Value {
     let mut begun = [0; 6];
     stdout.read_exact(&mut begun).expect("the session greets");
     for machine in MACHINES {
-        lab.ssh(machine, "touch /root/mark").success();
+        let marked = lab.ssh(machine, "touch /root/mark");
+        // The text has the director shut down from exercise 03 on.
+        assert!(marked.code == 0 || machine == ONE, "{marked}");
     }
     let before = traces(lab);
     let report = grade(lab, exercise);

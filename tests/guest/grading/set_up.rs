@@ -153,8 +153,8 @@ fn replication(lab: &Lab, way: Way) {
         let text = "drbdadm -- --overwrite-data-of-peer primary r0";
         (R0, "drbdadm create-md --force r0 && drbdadm up r0", text)
     } else {
-        let by_hand = "drbdadm create-md --force r0 && modprobe drbd && drbdadm attach r0 && drbdadm connect r0";
-        (R0_SHORT, by_hand, "drbdadm primary --force r0")
+        let adjusted = "drbdadm create-md --force r0 && modprobe drbd && drbdadm adjust r0";
+        (R0_SHORT, adjusted, "drbdadm primary --force r0")
     };
     on(
         lab,

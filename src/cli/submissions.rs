@@ -27,6 +27,7 @@ use sha2::{Digest as _, Sha256};
 use super::args;
 use super::exit::Exit;
 use super::grade::{self, GradeFile, read_grade_files, unix_now};
+use super::playbook::interrupt;
 use super::settings::Settings;
 use super::topology::{self, RunningLab, qemu_version};
 use crate::base::chain::Chain;
@@ -179,6 +180,9 @@ pub(super) fn grade(
         running: Mutex::default(),
     });
     progress.step(&hall.status());
+    let mut interrupted = runtime
+        .block_on(async { interrupt() })
+        .context("failed to listen for signals")?;
     let workers: Vec<_> = (0..at_once.min(hall.total))
         .map(|_| {
             let hall = Arc::clone(&hall);
@@ -187,7 +191,7 @@ pub(super) fn grade(
         .collect();
     let watched = Arc::clone(&hall);
     runtime.spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
+        if interrupted.wait_for(|asked| *asked).await.is_ok() {
             watched.stop();
         }
     });
@@ -210,7 +214,7 @@ pub(super) fn grade(
         super::say(submissions::table(&rows).trim_end());
     }
     let all_graded = rows.iter().all(|row| row.outcome.report.is_some());
-    Ok(match (hall.stopped.load(Ordering::Relaxed), all_graded) {
+    Ok(match (hall.stopped.load(Ordering::SeqCst), all_graded) {
         (true, _) => Exit::Interrupted,
         (false, true) => Exit::Done,
         (false, false) => Exit::Failed,
@@ -324,7 +328,7 @@ struct Hall {
 
 impl Hall {
     fn work(&self) {
-        while !self.stopped.load(Ordering::Relaxed) {
+        while !self.stopped.load(Ordering::SeqCst) {
             let Some(job) = locked(&self.queue).pop() else {
                 return;
             };
@@ -351,11 +355,9 @@ impl Hall {
 
     /// No more are begun, and those that run are told to end.
     fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
+        self.stopped.store(true, Ordering::SeqCst);
         for pid in locked(&self.running).iter() {
-            if let Ok(pid) = i32::try_from(*pid) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
-            }
+            end(*pid);
         }
     }
 
@@ -379,7 +381,7 @@ impl Hall {
         };
         if let Some(reason) = cut {
             self.clear(job);
-            if self.stopped.load(Ordering::Relaxed) {
+            if self.stopped.load(Ordering::SeqCst) {
                 return None;
             }
             let student = File::open(&job.path)
@@ -420,6 +422,10 @@ impl Hall {
             .spawn()
             .context("failed to start the process that grades")?;
         locked(&self.running).insert(child.id());
+        // It may have been begun while the others were told to end.
+        if self.stopped.load(Ordering::SeqCst) {
+            end(child.id());
+        }
         Ok(child)
     }
 
@@ -451,6 +457,13 @@ impl Hall {
                 job.lab
             ));
         }
+    }
+}
+
+/// Tells a process to end.
+fn end(pid: u32) {
+    if let Ok(pid) = i32::try_from(pid) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
     }
 }
 

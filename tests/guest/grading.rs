@@ -25,7 +25,7 @@ macro_rules! owns_within {
 }
 
 mod mistakes;
-mod set_up;
+pub(crate) mod set_up;
 
 use mistakes::Mistake;
 use set_up::{EXERCISES, ONE, THREE, TWO, Way, on, set_up};

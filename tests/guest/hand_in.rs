@@ -3,12 +3,16 @@
 use std::fs::{self, File};
 use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use halab::vm::handin::{self, Entry, HandIn, sha256_of};
 use libtest_mimic::Trial;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::support::Lab;
+use crate::support::{Lab, finish};
+use crate::topology::wait_until;
 use crate::trial;
 
 /// Twenty hand-ins of every kind, some of which only end by their limit.
@@ -88,27 +92,49 @@ impl Class {
         path
     }
 
-    fn grade(&self, code: i32, more: &[&str]) -> Value {
+    /// The command that grades all of them.
+    fn grading(&self, more: &[&str]) -> Command {
         let (grade, folder) = (self.path("grade.yml"), self.path("in"));
-        let mut words = vec![
+        let words = [
             "--json",
             "grade",
             text(&grade),
             "--submission",
             text(&folder),
         ];
-        words.extend(more);
-        let finished = self.lab.halab(words);
+        self.lab.command(words.iter().chain(more))
+    }
+
+    fn grade(&self, code: i32, more: &[&str]) -> Value {
+        let finished = finish(self.grading(more));
         assert_eq!(finished.code, code, "{finished}");
-        // Their labs are gone.
-        let labs: Vec<String> = fs::read_dir(self.lab.state_dir().parent().expect("a parent"))
+        assert_eq!(self.labs(), [""; 0]);
+        serde_json::from_str(&finished.stdout).expect("JSON")
+    }
+
+    /// Labs in which a hand-in is graded.
+    fn labs(&self) -> Vec<String> {
+        fs::read_dir(self.lab.state_dir().parent().expect("a parent"))
             .expect("the labs' folder")
             .flatten()
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .filter(|name| name.starts_with("hand-in"))
-            .collect();
-        assert!(labs.is_empty(), "{labs:?}");
-        serde_json::from_str(&finished.stdout).expect("JSON")
+            .collect()
+    }
+
+    /// Ends the grading politely once a hand-in is in its lab.
+    fn end_in_the_middle(&self) {
+        let mut grading = self
+            .grading(&[])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        wait_until("a hand-in gets a lab", || !self.labs().is_empty());
+        let pid = Pid::from_raw(i32::try_from(grading.id()).expect("a pid"));
+        kill(pid, Signal::SIGTERM).expect("it runs");
+        assert_eq!(grading.wait().expect("it ends").code(), Some(130));
+        assert_eq!(self.labs(), [""; 0]);
     }
 }
 
@@ -221,6 +247,7 @@ fn handed_in() {
         |_, _, _| false,
     );
 
+    class.end_in_the_middle();
     let csv = class.path("points.csv");
     let html = class.path("pages");
     let found = class.grade(1, &["--csv", text(&csv), "--html", text(&html)]);

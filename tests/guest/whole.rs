@@ -2,6 +2,7 @@
 
 use libtest_mimic::Trial;
 
+use crate::grading::set_up::EXERCISES;
 use crate::support::Lab;
 use crate::trial;
 
@@ -40,6 +41,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         }));
         trials.push(trial("exercise_05_is_green_with_mixed_pairs", mixed_pairs));
         trials.push(trial("a_campaign_of_faults_loses_nothing", campaign));
+        trials.push(trial("grade_all_gives_a_finished_lab_all_points", finished));
     }
     trials
 }
@@ -55,6 +57,30 @@ fn run_all(lab: &str, tools: &str) {
         assert!(
             line.is_some(),
             "no exercise 0{exercise} that is done in:\n{said}"
+        );
+    }
+}
+
+/// As who did the whole text leaves a lab: each exercise's state saved under its name.
+fn finished() {
+    let lab = Lab::new("finished");
+    lab.halab(["up"]).success();
+    for exercise in EXERCISES {
+        lab.halab(["run", exercise, "--tools", "agent"]).success();
+        lab.halab(["snapshot", "save", exercise]).success();
+    }
+    let said = lab.halab(["--json", "grade", "all"]).success();
+    let report: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(report["points"], 110.0, "{report:#}");
+    assert_eq!(report["max"], 110.0);
+    #[expect(
+        clippy::print_stdout,
+        reason = "how long it takes is for the reader to judge"
+    )]
+    {
+        println!(
+            "graded in {} s, the lab stood still for {} s",
+            report["seconds"], report["paused_seconds"]
         );
     }
 }

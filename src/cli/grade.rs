@@ -527,12 +527,9 @@ fn plan(topology: &Topology) -> Plan {
 }
 
 fn terminal_style(hints: usize) -> terminal::Style {
-    let columns = std::env::var("COLUMNS")
-        .ok()
-        .and_then(|text| text.parse().ok());
     terminal::Style {
         colour: matches!(colour(&io::stdout()), Colour::Always),
-        columns: columns.unwrap_or(COLUMNS_DEFAULT),
+        columns: super::columns().unwrap_or(COLUMNS_DEFAULT),
         hints,
     }
 }

@@ -381,11 +381,8 @@ pub(super) fn reporter(settings: &Settings) -> Box<dyn Reporter> {
     if settings.json {
         return Box::new(JsonLines::new(io::stdout()));
     }
-    let columns = env::var("COLUMNS")
-        .ok()
-        .and_then(|columns| columns.parse().ok());
     let style = Style {
-        columns: columns.map_or(COLUMNS_MIN, |columns: usize| {
+        columns: super::columns().map_or(COLUMNS_MIN, |columns| {
             COLUMNS_MIN.max(columns.saturating_sub(1))
         }),
         colour: colour(&io::stdout()),

@@ -14,7 +14,7 @@ use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -176,6 +176,7 @@ pub(super) fn grade(
         total,
         queue: Mutex::new(jobs),
         done: Mutex::default(),
+        known: AtomicUsize::new(0),
         stopped: AtomicBool::new(false),
         running: Mutex::default(),
     });
@@ -207,11 +208,25 @@ pub(super) fn grade(
             .map(|(_, file, outcome)| (file, outcome))
             .collect(),
     );
-    write_all(settings, &rows, &args.files)?;
     if settings.json {
         super::say(&submissions::to_json(&rows).to_string());
     } else if !grade::goes_to_stdout(&args.files) {
         super::say(submissions::table(&rows).trim_end());
+    }
+    write_all(settings, &rows, &args.files)?;
+    let known = hall.known.load(Ordering::SeqCst);
+    if known > 0 {
+        super::note(&format!(
+            "{known} of {} had been graded before; --again grades them anew",
+            hall.total
+        ));
+    }
+    if hall.stopped.load(Ordering::SeqCst) {
+        super::note(&format!(
+            "interrupted: {} of {} hand-ins are graded; the same command goes on with the others",
+            rows.len(),
+            hall.total
+        ));
     }
     let all_graded = rows.iter().all(|row| row.outcome.report.is_some());
     Ok(match (hall.stopped.load(Ordering::SeqCst), all_graded) {
@@ -322,6 +337,8 @@ struct Hall {
     /// The next one last.
     queue: Mutex<Vec<Job>>,
     done: Mutex<Vec<(usize, String, Outcome)>>,
+    /// How many had been graded before.
+    known: AtomicUsize,
     stopped: AtomicBool,
     running: Mutex<BTreeSet<u32>>,
 }
@@ -332,10 +349,15 @@ impl Hall {
             let Some(job) = locked(&self.queue).pop() else {
                 return;
             };
-            let outcome = match read_outcome(&job.result) {
-                Some(outcome) if !self.again => Some(outcome),
-                _ => self.grade_one(&job),
-            };
+            let known = read_outcome(&job.result).filter(|outcome| {
+                // More time may be enough.
+                let is_final = outcome.late_after.is_none_or(|tried| self.limit <= tried);
+                is_final && !self.again
+            });
+            if known.is_some() {
+                self.known.fetch_add(job.names.len(), Ordering::SeqCst);
+            }
+            let outcome = known.or_else(|| self.grade_one(&job));
             let Some(outcome) = outcome else {
                 continue;
             };
@@ -370,6 +392,7 @@ impl Hall {
             |child| self.wait(child),
         );
         let mut outcome = read_outcome(&job.result);
+        let late_after = matches!(ended, End::Late).then_some(self.limit);
         let cut = match ended {
             End::Done if outcome.is_some() => None,
             End::Done => Some(last_words(&log)),
@@ -391,10 +414,14 @@ impl Hall {
             let failed = Outcome {
                 student,
                 problem: Some(reason),
+                late_after,
                 ..Outcome::default()
             };
-            // A hand-in that takes too long would take as long the next time.
-            let _ = write_json(&job.result, &failed);
+            // One that takes too long would take as long the next time; what else went wrong may
+            // have been another command's or the machine's fault.
+            if late_after.is_some() {
+                let _ = write_json(&job.result, &failed);
+            }
             outcome = Some(failed);
         }
         let _ = fs::remove_file(&log);
@@ -526,6 +553,7 @@ fn grade_hand_in(
     let admitted = lab.admit(&lock, &ingredients, input, &*progress)?;
     outcome.student = Some(student(&admitted.list));
     outcome.prints = admitted.prints;
+    outcome.disks_only = !admitted.list.running;
     let running = RunningLab {
         access: lab.access(),
         lab: Arc::clone(&lab),
@@ -582,7 +610,15 @@ fn write_all(settings: &Settings, rows: &[Row], files: &args::ReportFiles) -> an
         .iter()
         .filter_map(|row| row.outcome.report.as_ref())
         .collect();
-    if let Some(path) = &files.csv {
+    if let Some(path) = &files.csv
+        && reports.is_empty()
+        && path.exists()
+    {
+        super::note(&format!(
+            "no hand-in could be graded; {} stays as it is",
+            path.display()
+        ));
+    } else if let Some(path) = &files.csv {
         let table = csv::render(&reports).context("failed to make the table")?;
         grade::write(path, &table)?;
     }

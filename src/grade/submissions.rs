@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -21,6 +22,12 @@ pub struct Outcome {
     pub report: Option<Report>,
     /// Why it could not be graded.
     pub problem: Option<String>,
+    /// It was given up after this time.
+    #[serde(default)]
+    pub late_after: Option<Duration>,
+    /// Its machines' memory was not handed in.
+    #[serde(default)]
+    pub disks_only: bool,
     /// What was done in it, as sorted hashes of its pieces.
     #[serde(default)]
     pub prints: Vec<u64>,
@@ -71,6 +78,12 @@ fn reasons(outcome: &Outcome) -> Vec<String> {
     let Some(report) = &outcome.report else {
         return reasons;
     };
+    if outcome.disks_only && !report.is_full() {
+        reasons.push(
+            "handed in without --running: what commands set up (ipvsadm, ip, iptables) is not in it"
+                .to_owned(),
+        );
+    }
     for exercise in &report.exercises {
         if let Some(stopped) = &exercise.stopped {
             reasons.push(format!("{}: ended early: {stopped}", exercise.exercise));
@@ -310,6 +323,18 @@ mod tests {
         assert_eq!(found[0], ["its ID number 42 is that of 2.halab too"]);
         assert_eq!(found[2], ["its ID number 42 is that of 0.halab too"]);
         assert!([1, 3, 4].iter().all(|index| found[*index].is_empty()));
+    }
+
+    #[test]
+    fn points_lost_without_the_machines_memory_need_a_look() {
+        let of = |disks_only| Outcome {
+            report: Some(sample()),
+            disks_only,
+            ..Outcome::default()
+        };
+        let found = looks(vec![of(true), of(false)]);
+        assert!(found[0][0].contains("without --running"), "{found:?}");
+        assert!(found[1].is_empty(), "{found:?}");
     }
 
     #[test]

@@ -174,13 +174,13 @@ impl Dispatcher<'_> {
             .map(|(host, _)| host.clone())
             .filter(|host| self.silent.contains_key(host))
             .collect();
-        let (causes, undecided) = match closed.verdict {
-            CheckVerdict::Failed if silent.is_empty() => self.causes(&texts),
+        let (cause, undecided) = match closed.verdict {
+            CheckVerdict::Failed if silent.is_empty() => self.cause(&texts),
             CheckVerdict::Failed => {
                 let say = words(&language).silent;
-                (vec![format!("{} {say}", silent.join(", "))], Vec::new())
+                (Some(format!("{} {say}", silent.join(", "))), Vec::new())
             }
-            _ => (Vec::new(), Vec::new()),
+            _ => (None, Vec::new()),
         };
         let result = CheckResult {
             id: check.id.clone(),
@@ -204,7 +204,7 @@ impl Dispatcher<'_> {
                 told.join("\n")
             },
             see: check.see.as_ref().and_then(|see| self.text(see, &scope)),
-            causes,
+            causes: cause.into_iter().collect(),
             hints: texts.all(self, |wording| &wording.hints),
             because: because
                 .iter()
@@ -221,16 +221,20 @@ impl Dispatcher<'_> {
         self.reporter.report(&Event::CheckDone(Box::new(result)));
     }
 
-    /// Every cause that is proven, in the order of the file; and for the file's author, why one could not be judged.
-    fn causes(&self, texts: &Texts<'_>) -> (Vec<String>, Vec<String>) {
+    /// The first cause that is proven, in the order of the file: the later ones were written for when it is not the one.
+    /// And for the file's author, why one before it could not be judged.
+    fn cause(&self, texts: &Texts<'_>) -> (Option<String>, Vec<String>) {
         let renderer = &self.services.renderer;
-        let (mut proven, mut undecided) = (Vec::new(), Vec::new());
+        let mut undecided = Vec::new();
         for (index, cause) in texts.check.causes.iter().enumerate() {
             // What cannot be evaluated, because a machine said nothing, proves nothing.
             match condition::evaluate(renderer, &cause.when, texts.scope) {
                 Ok(verdict) if verdict.holds() => {
                     let own = texts.own.and_then(|own| own.causes.get(index));
-                    proven.extend(self.text(own.unwrap_or(&cause.say), texts.scope));
+                    let said = self.text(own.unwrap_or(&cause.say), texts.scope);
+                    if said.is_some() {
+                        return (said, undecided);
+                    }
                 }
                 Ok(_) => {}
                 Err(why) => undecided.push(format!(
@@ -241,7 +245,7 @@ impl Dispatcher<'_> {
                 )),
             }
         }
-        (proven, undecided)
+        (None, undecided)
     }
 
     fn text(&self, node: &Node, scope: &Scope) -> Option<String> {

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeSet;
 
-use super::outcome::harmless;
+use super::outcome::{CheckVerdict, harmless};
 use super::report::{ExerciseReport, Report, number};
 use super::words::{Words, words};
 
@@ -72,7 +72,10 @@ pub fn render(reports: &[&Report]) -> Result<String, ::csv::Error> {
 fn feedback(exercise: &ExerciseReport, words: &Words) -> String {
     let lost = exercise.checks.iter().filter(|check| !check.passed());
     let lines = lost.map(|check| {
-        let why = check.causes.first().unwrap_or(&check.found);
+        let why = match check.verdict {
+            CheckVerdict::Skipped => format!("{}: {}", words.skipped, check.because.join("; ")),
+            _ => check.causes.first().unwrap_or(&check.found).clone(),
+        };
         format!(
             "{} (-{}): {why}",
             check.name,
@@ -154,6 +157,12 @@ mod tests {
         assert_eq!(rows[1][1], "Ana O'Neill, <grupa> 1");
         assert_eq!((&*rows[1][2], &*rows[1][4]), ("2.5", "2.5"));
         assert!(rows[1][3].contains("no rule on saisp-vm-2"));
+        // Nothing was tried: there is nothing that was found.
+        assert!(
+            rows[1][3].contains("(-2.5): not looked at, because this failed: The check"),
+            "{}",
+            rows[1][3]
+        );
         // Shown as HTML.
         assert!(rows[1][3].contains("The check &lt;b>"));
     }

@@ -26,7 +26,7 @@ pub fn render(report: &Report, plan: &Plan) -> Result<String, minijinja::Error> 
     environment.get_template("report")?.render(context! {
         language => report.language.clone(),
         words => context! {
-            title => words.title, of => words.of, points => words.points, expected => words.expected,
+            title => words.title, of => words.of, points => words.points_behind(report.max()), expected => words.expected,
             found => words.found, because => words.because, look => words.look, hint => words.hint,
             skipped => words.skipped, stopped => words.stopped, topology => words.topology,
             path => words.path, timeline => words.timeline, checks => words.checks,

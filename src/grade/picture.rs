@@ -2,10 +2,10 @@
 //!
 //! Red is never alone: what is wrong also has a dashed line and a cross.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::outcome::{CheckVerdict, harmless};
+use super::outcome::{CheckResult, CheckVerdict, harmless, shortened};
 use super::report::ExerciseReport;
 
 /// A machine as it is drawn.
@@ -123,12 +123,26 @@ pub fn path(plan: &Plan, exercise: &ExerciseReport) -> Option<String> {
     }
     for (index, hop) in exercise.path.iter().enumerate() {
         let y = 62 + index * 44;
-        let lost: Vec<&str> = exercise
+        let lost: Vec<&CheckResult> = exercise
             .checks
             .iter()
             .filter(|check| hop.checks.contains(&check.id) && !check.passed())
-            .map(|check| check.name.as_str())
             .collect();
+        // The way of one packet stands for that of all; what fails may be another machine's.
+        let hosts: BTreeSet<&str> = lost
+            .iter()
+            .flat_map(|check| check.hosts.iter().map(String::as_str))
+            .collect();
+        let is_drawn = hosts.is_empty()
+            || hosts
+                .iter()
+                .any(|host| [&*hop.from, &*hop.to].contains(host));
+        let elsewhere = if is_drawn {
+            String::new()
+        } else {
+            let hosts: Vec<&str> = hosts.into_iter().collect();
+            format!(" ({})", hosts.join(", "))
+        };
         let (from, to) = (x(&hop.from), x(&hop.to));
         let class = if lost.is_empty() { "way" } else { "way bad" };
         let (tip, barb) = if to > from {
@@ -150,11 +164,12 @@ pub fn path(plan: &Plan, exercise: &ExerciseReport) -> Option<String> {
         };
         let _ = write!(
             svg,
-            r#"<text class="{class}" x="{}" y="{}">{mark}{}. {}</text>"#,
+            r#"<text class="{class}" x="{}" y="{}">{mark}{}. {}{}</text>"#,
             usize::midpoint(from, to),
             y - 8,
             index + 1,
-            escaped(&hop.label)
+            escaped(&hop.label),
+            escaped(&elsewhere)
         );
     }
     svg.push_str("</svg>");
@@ -163,8 +178,10 @@ pub fn path(plan: &Plan, exercise: &ExerciseReport) -> Option<String> {
 
 /// Draws when each check was looked at and how long it took.
 pub fn timeline(exercise: &ExerciseReport) -> String {
-    const LABEL: f64 = 170.0;
-    const LENGTH: f64 = 500.0;
+    const LABEL: f64 = 330.0;
+    const LENGTH: f64 = 420.0;
+    /// What fits before the bars.
+    const LABEL_CHARS_MAX: usize = 52;
     const ROW: usize = 20;
     let begin = exercise
         .checks
@@ -178,7 +195,7 @@ pub fn timeline(exercise: &ExerciseReport) -> String {
         .fold(0.0, f64::max);
     let span = (end - begin).max(0.1);
     let height = exercise.checks.len() * ROW + 24;
-    let mut svg = open(720, height);
+    let mut svg = open(800, height);
     for (index, check) in exercise.checks.iter().enumerate() {
         let y = index * ROW;
         let class = match check.verdict {
@@ -193,7 +210,7 @@ pub fn timeline(exercise: &ExerciseReport) -> String {
             svg,
             r#"<text class="small" x="0" y="{}">{mark}{}</text><rect class="{class}" x="{x:.1}" y="{}" width="{width:.1}" height="12"/>"#,
             y + 14,
-            escaped(&check.id),
+            escaped(&shortened(&check.name, LABEL_CHARS_MAX)),
             y + 4
         );
     }
@@ -264,5 +281,11 @@ mod tests {
         assert!(way.contains("✗ 2. saisp-vm-1 → saisp-vm-2"), "{way}");
         assert!(!way.contains("✗ 1."), "{way}");
         assert_eq!(timeline(exercise).matches("<rect").count(), 3);
+        // A packet to the one stands for those to the other.
+        let mut exercise = exercise.clone();
+        let failed = exercise.checks.iter_mut().find(|check| check.id == "b");
+        failed.expect("it is there").hosts = vec!["saisp-vm-3".into()];
+        let way = path(&plan(), &exercise).expect("it has a path");
+        assert!(way.contains("saisp-vm-2 (saisp-vm-3)</text>"), "{way}");
     }
 }

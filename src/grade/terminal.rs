@@ -55,7 +55,7 @@ pub fn render(report: &Report, style: Style) -> String {
             number(report.points()),
             words.of,
             number(report.max()),
-            words.points
+            words.points_behind(report.max())
         );
     }
     harmless_but_colours(&text, style)
@@ -77,7 +77,7 @@ fn exercise_text(exercise: &ExerciseReport, words: &Words, style: Style) -> Stri
         number(exercise.points()),
         words.of,
         number(exercise.max),
-        words.points
+        words.points_behind(exercise.max)
     );
     let name = format!("{}  {}", exercise.exercise, exercise.title);
     let width = style.columns.clamp(COLUMNS_MIN, COLUMNS_MAX);

@@ -8,6 +8,8 @@ pub const LANGUAGES: &[&str] = &["en", "ro"];
 pub struct Words {
     pub of: &'static str,
     pub points: &'static str,
+    /// Behind a number of twenty or more.
+    pub many_points: &'static str,
     pub expected: &'static str,
     pub found: &'static str,
     pub because: &'static str,
@@ -32,6 +34,7 @@ pub struct Words {
 const ENGLISH: Words = Words {
     of: "of",
     points: "points",
+    many_points: "points",
     expected: "expected",
     found: "found",
     because: "because",
@@ -56,10 +59,11 @@ const ENGLISH: Words = Words {
 const ROMANIAN: Words = Words {
     of: "din",
     points: "puncte",
+    many_points: "de puncte",
     expected: "așteptat",
     found: "găsit",
     because: "cauza",
-    look: "verifică",
+    look: "verificați",
     hint: "indiciu",
     skipped: "neverificat, pentru că nu a trecut",
     silent: "nu răspunde prin SSH: este oprită, eth0 este pornită, are adresa ei?",
@@ -77,10 +81,45 @@ const ROMANIAN: Words = Words {
     title: "Raport de laborator",
 };
 
+impl Words {
+    /// Returns the word for points behind their number.
+    pub fn points_behind(&self, number: f64) -> &'static str {
+        let of_a_hundred = number % 100.0;
+        if number < 1.0 || (1.0..20.0).contains(&of_a_hundred) {
+            self.points
+        } else {
+            self.many_points
+        }
+    }
+}
+
 /// Returns a language's words; one that is not known is English.
 pub fn words(language: &str) -> &'static Words {
     match language {
         "ro" => &ROMANIAN,
         _ => &ENGLISH,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twenty_points_and_more_have_a_preposition_in_romanian() {
+        let romanian = words("ro");
+        for (number, word) in [
+            (0.0, "puncte"),
+            (2.5, "puncte"),
+            (19.0, "puncte"),
+            (20.0, "de puncte"),
+            (100.0, "de puncte"),
+            (101.0, "puncte"),
+            (110.0, "puncte"),
+            (120.0, "de puncte"),
+        ] {
+            assert_eq!(romanian.points_behind(number), word, "{number}");
+        }
+        assert_eq!(words("en").points_behind(20.0), "points");
     }
 }

@@ -35,9 +35,9 @@ impl LabFolder {
                 path: root.to_owned(),
             });
         }
-        Ok(Self {
-            root: root.to_owned(),
-        })
+        // The processes that are started with it have working directories of their own.
+        let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+        Ok(Self { root })
     }
 
     /// Lays the embedded lab out under a name made of its content, once.

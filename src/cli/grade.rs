@@ -10,11 +10,12 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use nix::unistd::{AccessFlags, access};
 
 use super::args::{self, ReportFiles};
 use super::exit::Exit;
@@ -39,10 +40,11 @@ use crate::report::view::{COLUMNS_MIN, Style};
 use crate::run::dispatcher::{Dispatcher, Verdict, Wishes};
 use crate::run::event::Event;
 use crate::run::services::{Flags, Services};
-use crate::vm::lab::UpOutcome;
+use crate::vm::lab::{LabError, UpOutcome};
 use crate::vm::progress::{self, Progress};
 use crate::vm::snapshot::{self, CLONED, GRADED};
 use crate::vm::spec::Topology;
+use crate::vm::state::StateError;
 
 /// Names the state that grading begins in, for grade files that break something and go back.
 const STATE_VARIABLE: &str = "graded_state";
@@ -51,6 +53,11 @@ const STATE_VARIABLE: &str = "graded_state";
 const TASK_DEADLINE: Duration = Duration::from_secs(180);
 /// A terminal that does not say how wide it is.
 const COLUMNS_DEFAULT: usize = 100;
+
+/// What a lab's copy is called behind the lab's name.
+const COPY_SUFFIX: &str = ".grade";
+/// The lab that commands without `--lab` mean.
+const USUAL_LAB: &str = "default";
 
 /// One grade file, sound.
 #[derive(Debug)]
@@ -69,6 +76,7 @@ pub fn grade(settings: &Settings, args: &args::Grade) -> anyhow::Result<Exit> {
             return Ok(Exit::CouldNotRun);
         }
     };
+    check_outputs(&args.files, !args.submission.is_empty())?;
     if !args.submission.is_empty() {
         return super::submissions::grade(settings, args, &files);
     }
@@ -78,17 +86,19 @@ pub fn grade(settings: &Settings, args: &args::Grade) -> anyhow::Result<Exit> {
     } else {
         grade_copy(settings, &files, &args.lang, &progress)?
     };
-    let Some(report) = graded else {
+    let Some(mut report) = graded else {
         return Ok(Exit::Interrupted);
     };
-    let topology = topology::read_topology(settings)?;
-    write_files(&report, &topology, &args.files)?;
+    name_lab(&mut report, &settings.lab);
     if settings.json {
         super::say(&report.to_json().to_string());
     } else if !goes_to_stdout(&args.files) {
         let text = terminal::render(&report, terminal_style(args.hints));
         super::say(text.trim_end());
     }
+    // Last: what cannot be written does not keep the points from whoever waits for them.
+    let topology = topology::read_topology(settings)?;
+    write_files(&report, &topology, &args.files)?;
     let stopped = report.exercises.iter().any(|each| each.stopped.is_some());
     Ok(match (stopped, report.is_full()) {
         (true, _) => Exit::CouldNotRun,
@@ -97,13 +107,32 @@ pub fn grade(settings: &Settings, args: &args::Grade) -> anyhow::Result<Exit> {
     })
 }
 
+/// Makes the commands to look with mean this lab, whichever it is.
+fn name_lab(report: &mut Report, lab: &str) {
+    if lab == USUAL_LAB {
+        return;
+    }
+    for check in report
+        .exercises
+        .iter_mut()
+        .flat_map(|exercise| &mut exercise.checks)
+    {
+        if let Some(arguments) = check
+            .see
+            .as_ref()
+            .and_then(|see| see.strip_prefix("halab "))
+        {
+            check.see = Some(format!("halab --lab {lab} {arguments}"));
+        }
+    }
+}
+
 /// Names the copy a lab is graded in: always the same one, so that a grading that was cut short
 /// is found and cleared away by the next.
 pub fn copy_name(lab: &str) -> String {
-    const SUFFIX: &str = ".grade";
     const CHARS_MAX: usize = 32;
-    let kept: String = lab.chars().take(CHARS_MAX - SUFFIX.len()).collect();
-    format!("{kept}{SUFFIX}")
+    let kept: String = lab.chars().take(CHARS_MAX - COPY_SUFFIX.len()).collect();
+    format!("{kept}{COPY_SUFFIX}")
 }
 
 fn grade_copy(
@@ -118,7 +147,14 @@ fn grade_copy(
         topology::open(settings)?,
         Arc::new(topology::open(&copy_settings)?),
     );
-    let copy_lock = Arc::new(copy.lock("halab grade")?);
+    let copy_lock = match copy.lock("halab grade") {
+        Ok(lock) => Arc::new(lock),
+        Err(LabError::State(StateError::InUse { holder, .. })) => anyhow::bail!(
+            "the lab `{}` is being graded already, by {holder}; wait for it, or end it",
+            settings.lab
+        ),
+        Err(other) => return Err(other.into()),
+    };
     if copy.holder().is_some() || copy.folders.record()? != crate::vm::state::LabRecord::default() {
         progress.note("an earlier grading was cut short; its copy is cleared away");
         copy.down(&copy_lock, true, &**progress)?;
@@ -409,6 +445,9 @@ pub(super) fn read_grade_files(
             paths.push(path_of(name));
         } else if Path::new(name).is_file() {
             paths.push(name.clone());
+        } else if Path::new(&path_of(name)).is_file() {
+            // One that is no exercise's, and not in `all`.
+            paths.push(path_of(name));
         } else {
             let problem = Diagnostic::error(format!("there is no grade file for `{name}`"))
                 .nearest(name, known.iter().map(String::as_str));
@@ -442,6 +481,65 @@ pub(super) fn read_grade_files(
             })
         })
         .collect()
+}
+
+/// Refuses what could not be written at the end, before anything is graded.
+fn check_outputs(files: &ReportFiles, of_a_class: bool) -> anyhow::Result<()> {
+    let given = [
+        ("--junit", &files.junit, of_a_class),
+        ("--html", &files.html, of_a_class),
+        ("--csv", &files.csv, false),
+        ("--gradescope", &files.gradescope, of_a_class),
+    ];
+    let mut taken: Vec<(PathBuf, &str)> = Vec::new();
+    for (flag, path, is_folder) in given {
+        let Some(path) = path else {
+            continue;
+        };
+        if is_folder {
+            anyhow::ensure!(
+                path.is_dir() || !path.exists(),
+                "{flag} takes a folder, for a file a student; {} is a file",
+                path.display()
+            );
+            continue;
+        }
+        let place = match (path.parent(), path.file_name()) {
+            (Some(folder), Some(name)) => {
+                let folder = if folder.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    folder
+                };
+                let folder = folder
+                    .canonicalize()
+                    .with_context(|| format!("{flag} cannot be written to {}", path.display()))?;
+                folder.join(name)
+            }
+            _ => path.clone(),
+        };
+        anyhow::ensure!(
+            !path.is_dir(),
+            "{flag} takes a file's name; {} is a folder",
+            path.display()
+        );
+        let touched = if path.exists() {
+            access(path, AccessFlags::W_OK)
+        } else {
+            access(place.parent().unwrap_or(&place), AccessFlags::W_OK)
+        };
+        if path.as_os_str() != "-" {
+            touched.with_context(|| format!("{flag} cannot be written to {}", path.display()))?;
+        }
+        if let Some((_, other)) = taken.iter().find(|(each, _)| *each == place) {
+            anyhow::bail!(
+                "{other} and {flag} name the same file, {}; give each its own",
+                path.display()
+            );
+        }
+        taken.push((place, flag));
+    }
+    Ok(())
 }
 
 /// Writes the forms that were asked for.

@@ -278,3 +278,34 @@ fn both_tools_are_for_whole_exercises() {
         "{said}"
     );
 }
+
+#[test]
+fn a_report_that_could_not_be_written_is_refused_before_anything_is_graded() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).to_str().expect("plain").to_owned();
+    let (missing, folder, one) = (path("none/x.csv"), path(""), path("one"));
+    let same = format!("{}/./one", dir.path().display());
+    let taken = path("taken");
+    fs::write(&taken, "a page of last week").expect("written");
+    for (options, expected) in [
+        (vec!["--csv", &missing], "--csv cannot be written to"),
+        (vec!["--html", &folder], "is a folder"),
+        (
+            vec!["--junit", &one, "--csv", &same],
+            "--junit and --csv name the same file",
+        ),
+        (vec!["--csv", "-", "--html", "-"], "name the same file"),
+        (
+            vec!["--submission", &taken, "--html", &taken],
+            "--html takes a folder",
+        ),
+    ] {
+        let said = Lab::new("bad")
+            .halab([vec!["grade", "01-lvs-dr"], options].concat())
+            .failure(2);
+        assert!(said.contains(expected), "`{expected}` is not said:\n{said}");
+    }
+    assert!(!dir.path().join("one").exists());
+    let kept = fs::read_to_string(&taken).expect("it is there");
+    assert_eq!(kept, "a page of last week");
+}

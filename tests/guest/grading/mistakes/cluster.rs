@@ -7,7 +7,9 @@ const HA: &str = "03-linux-ha";
 const BOTH_OF_THEM: &str = "05-ha-drbd";
 
 /// A service that refuses to start is a mistake too: how the command ends says nothing.
-const ANEW: (&str, &str) = (BOTH, "systemctl restart heartbeat; true");
+/// Where 3.0.6 is restarted while the other node still takes over, it leaves the service there.
+const STOPPED: (&str, &str) = (BOTH, "systemctl stop heartbeat; true");
+const STARTED: (&str, &str) = (BOTH, "systemctl start heartbeat; true");
 const THREE_ANEW: (&str, &str) = (THREE, "systemctl restart heartbeat; true");
 /// Until the service's address is there.
 const TWO_OWNS: (&str, &str) = (TWO, OWNS);
@@ -66,7 +68,8 @@ pub(super) const MISTAKES: &[Mistake] = &[
         name: "keys that differ",
         done: &[
             (THREE, "sed -i 's/^1 sha1 ./1 sha1 f/' /etc/ha.d/authkeys"),
-            ANEW,
+            STOPPED,
+            STARTED,
             TWO_OWNS,
             THREE_OWNS,
         ],
@@ -142,7 +145,8 @@ pub(super) const MISTAKES: &[Mistake] = &[
                 THREE,
                 "sed -i 's/^ucast .*/ucast eth1 10.0.23.2/' /etc/ha.d/ha.cf",
             ),
-            ANEW,
+            STOPPED,
+            STARTED,
             TWO_OWNS,
             THREE_OWNS,
         ],
@@ -164,7 +168,8 @@ pub(super) const MISTAKES: &[Mistake] = &[
                 BOTH,
                 "sed -i 's/^deadtime .*/deadtime 120/; s/^initdead .*/initdead 240/' /etc/ha.d/ha.cf",
             ),
-            ANEW,
+            STOPPED,
+            STARTED,
             // As long as heartbeat may wait for the other node at its start.
             (TWO, owns_within!(280)),
         ],

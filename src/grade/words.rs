@@ -63,7 +63,7 @@ const ROMANIAN: Words = Words {
     expected: "așteptat",
     found: "găsit",
     because: "cauza",
-    look: "verificați",
+    look: "vedeți",
     hint: "indiciu",
     skipped: "neverificat, pentru că nu a trecut",
     silent: "nu răspunde prin SSH: este oprită, eth0 este pornită, are adresa ei?",

@@ -31,7 +31,7 @@ use mistakes::Mistake;
 use set_up::{EXERCISES, ONE, THREE, TWO, Way, on, set_up};
 
 /// Which of the table's mistakes are run: `all`, or words of which one is in an exercise's or a
-/// mistake's name, with commas between. The whole table takes an hour.
+/// mistake's name, with commas between. The whole table takes half an hour.
 const WHOLE_TABLE: &str = "HALAB_TEST_MISTAKES";
 /// In an ordinary run, the first of these.
 const ORDINARY: [&str; 2] = ["01-lvs-dr", "02-lvs-tun"];
@@ -192,7 +192,7 @@ fn each_way() {
 
 #[expect(
     clippy::print_stdout,
-    reason = "a table of an hour is followed while it is made"
+    reason = "a long table is followed while it is made"
 )]
 fn say(line: &str) {
     println!("{line}");

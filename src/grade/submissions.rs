@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::outcome::{CheckVerdict, harmless, shortened};
 use super::report::{Report, Student, number};
+use super::words::words;
 
 /// What came of one hand-in, as the process that graded it wrote it down.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -87,6 +88,11 @@ fn reasons(outcome: &Outcome) -> Vec<String> {
     for exercise in &report.exercises {
         if let Some(stopped) = &exercise.stopped {
             reasons.push(format!("{}: ended early: {stopped}", exercise.exercise));
+        }
+        let silent = words(&report.language).silent;
+        let mut causes = exercise.checks.iter().flat_map(|check| &check.causes);
+        if let Some(cause) = causes.find(|cause| cause.ends_with(silent)) {
+            reasons.push(format!("{}: {cause}", exercise.exercise));
         }
         let is_skipped = |verdict| verdict == CheckVerdict::Skipped;
         let skipped = exercise
@@ -335,6 +341,21 @@ mod tests {
         let found = looks(vec![of(true), of(false)]);
         assert!(found[0][0].contains("without --running"), "{found:?}");
         assert!(found[1].is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn a_machine_that_never_answered_needs_a_look() {
+        let mut report = sample();
+        let cause = format!("saisp-vm-2 {}", words("en").silent);
+        report.exercises[0].checks[1].causes = vec![cause];
+        let found = looks(vec![Outcome {
+            report: Some(report),
+            ..Outcome::default()
+        }]);
+        assert!(
+            found[0][0].starts_with("01-lvs-dr: saisp-vm-2 does not answer"),
+            "{found:?}"
+        );
     }
 
     #[test]

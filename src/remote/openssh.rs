@@ -35,6 +35,9 @@ const ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// When halab is killed it cannot close its sessions; they end by themselves after so long.
 const ORPHANED_SESSION_SECONDS: usize = 15;
 
+/// Where the agent lies on a guest whose disk is full.
+const MEMORY_FOLDER: &str = "/dev/shm/halab";
+
 /// Lines a login may print before the script's own.
 const NOISE_LINES_MAX: usize = 200;
 
@@ -134,15 +137,20 @@ impl Connect for OpenSshHost {
 
 /// The script that finds or takes the agent and becomes it. The login shell runs it;
 /// whatever shell that is, the rest is for `sh`. A link without the hash is for people and
-/// playbooks that call the agent by name.
+/// playbooks that call the agent by name. A disk that is full has no room for the agent; memory has.
 fn start_script(agent: &AgentBinary, sudo: bool) -> String {
     let name = agent.remote_name();
     let sha256 = &agent.sha256;
+    let bytes = agent.content.len();
     let script = format!(
-        "d={GUEST_FOLDER}; [ -w /usr/local/lib ] || d=$HOME/.cache/halab; a=$d/{name}; \
-         if [ ! -x $a ]; then \
+        "d={GUEST_FOLDER}; [ -w /usr/local/lib ] || d=$HOME/.cache/halab; a=; \
+         for e in $d {MEMORY_FOLDER}; do [ -x $e/{name} ] && a=$e/{name} && break; done; \
+         if [ -z $a ]; then umask 022; \
+         for e in $d {MEMORY_FOLDER}; do \
+         {{ mkdir -p $e && head -c {bytes} /dev/zero > $e/room.$$; }} 2>/dev/null; r=$?; rm -f $e/room.$$; \
+         [ $r = 0 ] && d=$e && break; done; a=$d/{name}; \
          if command -v gunzip >/dev/null; then w=gzip; u=gunzip; else w=plain; u=cat; fi; \
-         echo halab-want-$w; read -r n; umask 022; mkdir -p $d && head -c $n | $u > $a.$$ && \
+         echo halab-want-$w; read -r n; head -c $n | $u > $a.$$ && \
          [ \"$(sha256sum < $a.$$)\" = \"{sha256}  -\" ] && chmod 755 $a.$$ && mv -f $a.$$ $a && ln -sfn {name} $d/{GUEST_LINK} || \
          {{ rm -f $a.$$; echo halab-failed; exit 1; }}; fi; \
          echo halab-ready; exec {sudo}$a serve",
@@ -216,12 +224,15 @@ mod tests {
     /// The script itself, by the shell of this machine, in a home of its own.
     fn taken_by_the_script(path: &str) -> String {
         let home = tempfile::tempdir().expect("a folder");
+        taken_at_home(home.path(), path, "lib")
+    }
+
+    /// What the script says; the agent has to be in that folder then.
+    fn taken_at_home(home: &std::path::Path, path: &str, folder: &str) -> String {
         let agent = AgentBinary::new(b"#!/bin/sh\nprintf %s \"$1\"; cat\n".repeat(50));
         let script = start_script(&agent, false)
-            .replace(
-                "/usr/local/lib/halab",
-                &format!("{}/lib", home.path().display()),
-            )
+            .replace("/usr/local/lib/halab", &format!("{}/lib", home.display()))
+            .replace(MEMORY_FOLDER, &format!("{}/shm", home.display()))
             .replace("[ -w /usr/local/lib ]", "true");
         let bytes = if path.is_empty() {
             agent.gzip()
@@ -244,7 +255,7 @@ mod tests {
         drop(stdin);
         let output = child.wait_with_output().expect("the script ends");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let file = home.path().join("lib").join(agent.remote_name());
+        let file = home.join(folder).join(agent.remote_name());
         let put = std::fs::read(file).unwrap_or_default();
         assert_eq!(put, agent.content, "{said}");
         said
@@ -277,6 +288,17 @@ mod tests {
             said.starts_with("halab-want-plain\nhalab-ready\nserve"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn a_guest_without_room_on_its_disk_takes_the_agent_into_memory() {
+        let home = tempfile::tempdir().expect("a folder");
+        // Nothing can be written below it.
+        std::fs::write(home.path().join("lib"), "").expect("written");
+        let said = taken_at_home(home.path(), "", "shm");
+        assert!(said.starts_with("halab-want-gzip\nhalab-ready"), "{said}");
+        let again = taken_at_home(home.path(), "", "shm");
+        assert!(again.starts_with("halab-ready"), "{again}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 
-use crate::grading::set_up::EXERCISES;
+use crate::grading::set_up::{EXERCISES, Way, set_up};
 use crate::support::Lab;
 use crate::trial;
 
@@ -66,7 +66,7 @@ fn finished() {
     let lab = Lab::new("finished");
     lab.halab(["up"]).success();
     for exercise in EXERCISES {
-        lab.halab(["run", exercise, "--tools", "agent"]).success();
+        set_up(&lab, exercise, Way::Agent);
         lab.halab(["snapshot", "save", exercise]).success();
     }
     let said = lab.halab(["--json", "grade", "all"]).success();

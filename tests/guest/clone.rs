@@ -1,6 +1,5 @@
 //! A second running lab, the same to the byte: what goes on in the first, what is in the second.
 
-use std::io::{Read, Write};
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
@@ -41,20 +40,7 @@ fn copies() {
     )
     .success();
     // A session with a running command, such as a student's editor.
-    let mut session = lab
-        .command([
-            "ssh",
-            "saisp-vm-2",
-            "--",
-            "echo begun; read line; echo \"$line\"",
-        ])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("ssh starts");
-    let mut stdout = session.stdout.take().expect("piped");
-    let mut begun = [0; 6];
-    stdout.read_exact(&mut begun).expect("the session greets");
+    let session = lab.session("saisp-vm-2");
 
     let said = lab.halab(["--json", "clone", "copy"]).success();
     let facts: Value = serde_json::from_str(&said).expect("JSON");
@@ -74,13 +60,7 @@ fn copies() {
     other(&lab, "copy", ["reset", "--to", "cloned"]).success();
     other(&lab, "copy", ["clone", "grandchild"]).success();
 
-    let mut stdin = session.stdin.take().expect("piped");
-    stdin.write_all(b"still here\n").expect("the session reads");
-    drop(stdin);
-    let mut rest = String::new();
-    stdout.read_to_string(&mut rest).expect("text");
-    assert!(session.wait().expect("ends").success());
-    assert_eq!(rest, "still here\n");
+    session.goes_on();
 
     let said = lab.halab(["clone", "copy"]).failure(2);
     assert!(said.contains("there is a lab `copy` already"), "{said}");

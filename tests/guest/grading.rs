@@ -2,9 +2,7 @@
 //! named, and the graded lab is as it was.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
 use std::panic;
-use std::process::Stdio;
 use std::time::Instant;
 
 use libtest_mimic::Trial;
@@ -94,20 +92,7 @@ fn right() {
 
 /// Grades beside a session with a running command, and finds the lab and the session as they were.
 fn graded_without_a_trace(lab: &Lab, exercise: &str) -> Value {
-    let mut session = lab
-        .command([
-            "ssh",
-            "saisp-vm-2",
-            "--",
-            "echo begun; read line; echo \"$line\"",
-        ])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("ssh starts");
-    let mut stdout = session.stdout.take().expect("piped");
-    let mut begun = [0; 6];
-    stdout.read_exact(&mut begun).expect("the session greets");
+    let session = lab.session("saisp-vm-2");
     for machine in MACHINES {
         let marked = lab.ssh(machine, "touch /root/mark");
         // The text has the director shut down from exercise 03 on.
@@ -119,13 +104,7 @@ fn graded_without_a_trace(lab: &Lab, exercise: &str) -> Value {
     for machine in MACHINES {
         assert_eq!(after[machine], before[machine], "{exercise} on {machine}");
     }
-    let mut stdin = session.stdin.take().expect("piped");
-    stdin.write_all(b"still here\n").expect("the session reads");
-    drop(stdin);
-    let mut rest = String::new();
-    stdout.read_to_string(&mut rest).expect("text");
-    assert!(session.wait().expect("ends").success());
-    assert_eq!(rest, "still here\n");
+    session.goes_on();
     let copy = lab
         .state_dir()
         .with_file_name(format!("{}.grade", lab.name));

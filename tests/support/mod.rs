@@ -6,10 +6,10 @@ pub(crate) mod guest;
 pub(crate) mod programs;
 
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
 /// What a finished command left.
@@ -49,6 +49,26 @@ impl std::fmt::Display for Finished {
             formatter,
             "`{command}` ended with {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
         )
+    }
+}
+
+/// An SSH session that has something to do.
+#[derive(Debug)]
+pub(crate) struct Session {
+    child: Child,
+    stdout: ChildStdout,
+}
+
+impl Session {
+    /// It goes on: what is said to it comes back.
+    pub(crate) fn goes_on(mut self) {
+        let mut stdin = self.child.stdin.take().expect("piped");
+        stdin.write_all(b"still here\n").expect("the session reads");
+        drop(stdin);
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).expect("text");
+        assert!(self.child.wait().expect("ends").success());
+        assert_eq!(rest, "still here\n");
     }
 }
 
@@ -95,6 +115,25 @@ impl Lab {
     /// Runs a shell command on a machine of the lab.
     pub(crate) fn ssh(&self, machine: &str, script: &str) -> Finished {
         self.halab(["ssh", machine, "--", script])
+    }
+
+    /// Opens a session with a running command on a machine, such as a student's editor.
+    pub(crate) fn session(&self, machine: &str) -> Session {
+        let mut child = self
+            .command([
+                "ssh",
+                machine,
+                "--",
+                "echo begun; read line; echo \"$line\"",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("ssh starts");
+        let mut stdout = child.stdout.take().expect("piped");
+        let mut begun = [0; 6];
+        stdout.read_exact(&mut begun).expect("the session greets");
+        Session { child, stdout }
     }
 
     /// Runs a shell command on the client machine.

@@ -17,13 +17,16 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// The lab that commands without `--lab` mean.
+pub const USUAL_LAB: &str = "default";
+
 #[derive(Clone, Debug, Args)]
 pub struct Common {
     /// Which lab: several run side by side, each in a network of its own.
     #[arg(
         long,
         global = true,
-        default_value = "default",
+        default_value = USUAL_LAB,
         value_name = "NAME",
         env = "HALAB_LAB"
     )]

@@ -56,8 +56,6 @@ const COLUMNS_DEFAULT: usize = 100;
 
 /// What a lab's copy is called behind the lab's name.
 const COPY_SUFFIX: &str = ".grade";
-/// The lab that commands without `--lab` mean.
-const USUAL_LAB: &str = "default";
 
 /// One grade file, sound.
 #[derive(Debug)]
@@ -109,7 +107,7 @@ pub fn grade(settings: &Settings, args: &args::Grade) -> anyhow::Result<Exit> {
 
 /// Makes the commands to look with mean this lab, whichever it is.
 fn name_lab(report: &mut Report, lab: &str) {
-    if lab == USUAL_LAB {
+    if lab == args::USUAL_LAB {
         return;
     }
     for check in report

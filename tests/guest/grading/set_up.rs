@@ -164,7 +164,7 @@ fn replication(lab: &Lab, way: Way) {
     let script = format!(
         "{primary} && mkfs.ext4 -q -F /dev/drbd0 && for n in $(seq 300); do drbdadm dstate r0 | grep -q UpToDate/UpToDate && exit 0; sleep 1; done; cat /proc/drbd; dmesg | grep -i drbd | tail -30; exit 1"
     );
-    // Now and then DRBD takes its own reads for an application's, and goes on with 250 KiB/s: 15 minutes.
+    // DRBD was seen to go on with 250 KiB/s, its usual c-min-rate: 15 minutes.
     on(
         lab,
         BOTH,
